@@ -1,0 +1,33 @@
+"""Net2Net for ONNX: wider and deeper students that compute the same function as their teacher."""
+
+from onnx_net2net._version import __version__
+from onnx_net2net.errors import (
+    MissingError,
+    ModelError,
+    Net2NetError,
+    NotEquivalentError,
+    RequestError,
+    UsageError,
+)
+from onnx_net2net.expansion import Expansion, deepen, widen
+from onnx_net2net.inspection import Inspection, inspect
+from onnx_net2net.plan import Plan
+from onnx_net2net.verify import Verdict, verify
+
+__all__ = [
+    "Expansion",
+    "Inspection",
+    "MissingError",
+    "ModelError",
+    "Net2NetError",
+    "NotEquivalentError",
+    "Plan",
+    "RequestError",
+    "UsageError",
+    "Verdict",
+    "__version__",
+    "deepen",
+    "inspect",
+    "verify",
+    "widen",
+]

@@ -1,0 +1,217 @@
+"""The library's entry points: widen, deepen, and what they return."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from onnx import ModelProto
+
+from onnx_net2net import deepen as _deepen
+from onnx_net2net import widen as _widen
+from onnx_net2net._version import __version__
+from onnx_net2net.errors import NotEquivalentError, RequestError, UsageError
+from onnx_net2net.infer import infer
+from onnx_net2net.io import Model, digest, load, save
+from onnx_net2net.plan import SPLITS, Plan, Split, check_teacher
+from onnx_net2net.planner import complete, plan_widening
+from onnx_net2net.request import Width, pinned_by, sizes
+from onnx_net2net.verify import Verdict, verify
+
+Globs = str | Sequence[str] | None
+PREFIX = "onnx_net2net."
+
+
+class Expansion:
+    """A student in the making: the plan, and the model once it is asked for.
+
+    Attributes:
+        teacher: The teacher.
+        plan: What makes the student.
+        skipped: Axes that were wanted and keep their size -> why.
+        pinned: What pins the other axes of weights -> how many axes.
+    """
+
+    def __init__(
+        self, teacher: ModelProto, plan: Plan, skipped: Mapping[str, str], pinned: Mapping[str, int]
+    ) -> None:
+        self.teacher = teacher
+        self.plan = plan
+        self.skipped = dict(skipped)
+        self.pinned = dict(pinned)
+        self.provenance = True
+        self._verdict: Verdict | None = None
+
+    @cached_property
+    def exact(self) -> ModelProto:
+        """The student without noise, which equals the teacher."""
+        student = _widen.apply(self.teacher, self.plan, noise=False) if self.plan.axes else self.teacher
+        return _deepen.apply(student, self.plan) if self.plan.layers else student
+
+    @cached_property
+    def model(self) -> ModelProto:
+        """The student; with noise if the plan asks for it."""
+        if self.plan.noise and self.plan.axes:
+            return _widen.apply(self.teacher, self.plan)
+        return self.exact
+
+    def verify(self, **options: Any) -> Verdict:
+        """Runs teacher and student and compares them; see `onnx_net2net.verify` for the options.
+
+        With noise in the plan the student without it is compared.
+
+        Raises:
+            MissingError: If onnxruntime or a provider is not there.
+        """
+        self._verdict = verify(self.teacher, self.exact, **options)
+        return self._verdict
+
+    def drift(self, **options: Any) -> Verdict:
+        """How far noise moves the outputs."""
+        return verify(self.teacher, self.model, **options)
+
+    def save(self, path: str | os.PathLike[str], verify: bool = True) -> Path:
+        """Verifies once, then writes the student; writes nothing if that failed.
+
+        Raises:
+            NotEquivalentError: If the student differs from its teacher.
+            MissingError: If onnxruntime is missing; ``verify=False`` goes without it.
+            ModelError: If the file cannot be written.
+        """
+        if verify:
+            verdict = self._verdict if self._verdict is not None else self.verify()
+            if not verdict:
+                raise NotEquivalentError(verdict.reason, "nothing was written; please report the model", op="student")
+        save(self._with_provenance() if self.provenance else self.model, path)
+        return Path(path)
+
+    def _with_provenance(self) -> ModelProto:
+        """The student with our own metadata; that of the exporter stays as it is."""
+        model = ModelProto()
+        model.CopyFrom(self.model)
+        keys = {
+            "version": __version__,
+            "teacher": digest(self.teacher),
+            "seed": str(self.plan.seed),
+            "plan": self.plan.digest(),
+        }
+        if self.plan.noise:
+            keys["noise"] = repr(self.plan.noise)
+        ours = {PREFIX + key: value for key, value in keys.items()}
+        for entry in model.metadata_props:
+            if entry.key in ours:
+                entry.value = ours.pop(entry.key)
+        for key, value in ours.items():
+            model.metadata_props.add(key=key, value=value)
+        return model
+
+
+def widen(
+    model: Model,
+    *,
+    factor: float | None = None,
+    widths: Mapping[str, Width] | None = None,
+    only: Globs = None,
+    skip: Globs = None,
+    seed: int = 0,
+    split: Split = "uneven",
+    noise: float = 0.0,
+    round_to: int | None = None,
+    plan: Plan | str | None = None,
+) -> Expansion:
+    """Plans a wider student that computes the same function (Net2WiderNet, arXiv 1511.05641, section 3.2).
+
+    Args:
+        model: The teacher: a path, a `ModelProto` or a `gs.Graph`.
+        factor: Makes every channel axis that can grow ``round(factor * n)`` wide.
+        widths: NAME or NAME:DIM -> ``512``, ``"x1.5"`` or ``"+64"``; NAME is an axis, tensor, initializer or
+            node, the last three meaning their output-channel axis.
+        only: Globs over axis, tensor and node names; an axis that matches none is left out of ``factor``.
+        skip: Globs of what to leave out of ``factor``.
+        seed: Seed of all random choices.
+        split: ``uneven``, ``even``, ``scatter`` or ``first``: how copies share an outgoing weight.
+        noise: Standard deviation of noise on copies, relative to that of the weights; not exact.
+        round_to: Rounds sizes from factors up to a multiple of this.
+        plan: A saved plan (or its JSON) to apply again; excludes all that asks for sizes.
+
+    Returns:
+        An `Expansion`. Its plan has no axes if nothing that was wanted can grow.
+
+    Raises:
+        ModelError: If the teacher cannot be read.
+        RequestError: If a named axis cannot be widened as asked, with what stands in the way.
+        UsageError: If the arguments contradict each other.
+    """
+    teacher = load(model)
+    if plan is not None:
+        if factor is not None or widths or only or skip or round_to:
+            raise UsageError("a plan already says what to widen", "give a plan or sizes", op="plan")
+        return _from_plan(teacher, plan)
+    if factor is None and not widths:
+        raise UsageError("nothing is asked for", "give factor, widths or a plan", op="widen")
+    if factor is not None and not (1 <= factor <= 1000):
+        raise UsageError(f"{factor} is not between 1 and 1000", "ask for a factor like 1.5", op="factor")
+    if split not in SPLITS:
+        raise UsageError(f"{split!r} is unknown", f"choose one of {', '.join(SPLITS)}", op="split")
+    if noise < 0 or (round_to is not None and round_to < 1) or seed < 0:
+        raise UsageError("seed and noise cannot be negative, round_to not below one", "give another value", op="widen")
+    found = infer(teacher)
+    wanted, skipped = sizes(found, factor, widths or {}, globs(only), globs(skip), round_to)
+    made = plan_widening(found, wanted, seed=seed, split=split, noise=noise)
+    return Expansion(teacher, made, skipped, pinned_by(found))
+
+
+def _from_plan(teacher: ModelProto, plan: Plan | str) -> Expansion:
+    """Applies a saved plan after deriving it again from its maps, so that an edited one cannot do harm."""
+    given = Plan.from_json(plan) if isinstance(plan, str) else plan
+    check_teacher(given, teacher)
+    if given.layers:
+        return Expansion(teacher, given, {}, {})
+    found = infer(teacher)
+    again = complete(found, given.axes, seed=given.seed, split=given.split, noise=given.noise)
+    if again != given:
+        raise RequestError("it does not follow from its own maps", "make it again with --plan-out", op="plan")
+    return Expansion(teacher, given, {}, pinned_by(found))
+
+
+def globs(given: Globs) -> list[str]:
+    """One glob or several, as a list."""
+    return [given] if isinstance(given, str) else list(given or ())
+
+
+def deepen(
+    model: Model,
+    *,
+    after: str | Sequence[str] = (),
+    kernel: Any = None,
+    seed: int = 0,
+    plan: Plan | str | None = None,
+) -> Expansion:
+    """Plans a deeper student that computes the same function (Net2DeeperNet, arXiv 1511.05641, section 3.3).
+
+    Args:
+        model: The teacher: a path, a `ModelProto` or a `gs.Graph`.
+        after: ``"every"``, or names of activations (nodes, or their output tensors).
+        kernel: Odd kernel of convolutions: ``3``, ``(1, 7)``, or several for several layers, such as the
+            paper's ``[(1, 7), (7, 1)]``. Default 3.
+        seed: Recorded in the plan; an identity needs no random choice.
+        plan: A saved plan to apply again.
+
+    Raises:
+        ModelError: If the teacher cannot be read.
+        RequestError: If an identity layer is not exact at a named place.
+        UsageError: If the arguments contradict each other.
+    """
+    teacher = load(model)
+    if plan is not None:
+        if after or kernel:
+            raise UsageError("a plan already says where to insert layers", "give a plan or places", op="plan")
+        return _from_plan(teacher, plan)
+    if not after:
+        raise UsageError("nothing is asked for", "name activations, or say 'every'", op="deepen")
+    found = infer(teacher)
+    made = _deepen.plan_layers(found, after, _deepen.kernels(kernel), seed)
+    return Expansion(teacher, made, {}, {})

@@ -1,0 +1,159 @@
+"""What a rule says of one node: equations between terms, and the roles of axes. Pure data.
+
+A rule receives a `Node` and returns a list of facts. The engine acts on facts alone and never asks which
+operator made them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnx_net2net.errors import Declined
+from onnx_net2net.unify import UNIT, Term
+
+Value = NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Equal:
+    """Both terms are resized by one and the same map."""
+
+    left: Term
+    right: Term
+
+
+@dataclass(frozen=True, slots=True)
+class Operand:
+    """A dimension of an input in which ``over`` is summed away: ``before * over * after``, row-major."""
+
+    slot: int
+    axis: int
+    over: Term
+    before: Term = UNIT
+    after: Term = UNIT
+
+
+@dataclass(frozen=True, slots=True)
+class Contract:
+    """``over`` is summed away; the first constant operand absorbs the fractions, by position."""
+
+    over: Term
+    operands: tuple[Operand, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Uniform:
+    """Statistics are taken over ``over``: every unit needs equally many copies."""
+
+    over: Term
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pin:
+    """No axis in ``over`` may be resized."""
+
+    over: Term
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """A size that is written down in the node and follows an axis.
+
+    Attributes:
+        where: Name of an attribute, or number of an input slot that holds a constant of integers.
+        entries: (position, term, sign): the value at that position is ``sign`` times the term's size.
+        fill: The whole value, where nothing is written down yet (an omitted ``split``).
+        instead_of: An attribute that has to go when the value is written.
+    """
+
+    where: str | int
+    entries: tuple[tuple[int, Term, int], ...]
+    fill: tuple[int, ...] = ()
+    instead_of: str = ""
+
+
+Fact = Equal | Contract | Uniform | Pin | Size
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """What a rule may see of a node.
+
+    Attributes:
+        op: Operator type.
+        domain: Operator domain; empty for ``ai.onnx``.
+        opset: Version of the domain that the model imports.
+        attributes: Decoded attributes.
+        inputs: One term for each dimension of each input; None for an input that is left out.
+        outputs: The same for the outputs.
+        value: The value of an input that is a small constant, else None.
+        constants: Slots whose value is known before the model runs.
+    """
+
+    op: str
+    opset: int
+    attributes: Mapping[str, Any]
+    inputs: Sequence[tuple[Term, ...] | None]
+    outputs: Sequence[tuple[Term, ...] | None]
+    domain: str = ""
+    value: Callable[[int], Value | None] = field(default=lambda slot: None)
+    constants: frozenset[int] = frozenset()
+
+    def x(self, slot: int) -> tuple[Term, ...]:
+        """Terms of an input that the operator requires."""
+        terms = self.inputs[slot] if slot < len(self.inputs) else None
+        if terms is None:
+            raise Declined(f"input {slot} is missing")
+        return terms
+
+    def y(self, slot: int = 0) -> tuple[Term, ...]:
+        """Terms of an output that the operator requires."""
+        terms = self.outputs[slot] if slot < len(self.outputs) else None
+        if terms is None:
+            raise Declined(f"output {slot} is missing")
+        return terms
+
+    def has(self, slot: int) -> bool:
+        """Whether an optional input is given."""
+        return slot < len(self.inputs) and self.inputs[slot] is not None
+
+    def gives(self, slot: int) -> bool:
+        """Whether an optional output is asked for."""
+        return slot < len(self.outputs) and self.outputs[slot] is not None
+
+    def attr(self, name: str, default: Any = None) -> Any:
+        """Value of an attribute."""
+        return self.attributes.get(name, default)
+
+    def ints(self, slot: int, what: str) -> list[int]:
+        """The integers in a constant input.
+
+        Raises:
+            Declined: If the input is computed while the model runs.
+        """
+        value = self.value(slot)
+        if value is None:
+            raise Declined(f"{what} (input {slot}) is computed while the model runs")
+        return [int(v) for v in np.asarray(value).ravel()]
+
+    def axis(self, name: str, default: int, rank: int) -> int:
+        """An axis attribute, counted from the front."""
+        return normal_axis(int(self.attr(name, default)), rank)
+
+
+def normal_axis(axis: int, rank: int) -> int:
+    """``axis`` counted from the front.
+
+    Raises:
+        Declined: If there is no such axis.
+    """
+    if not -rank <= axis < max(rank, 1):
+        raise Declined(f"axis {axis} does not exist in a tensor of rank {rank}")
+    return axis % rank if rank else 0

@@ -1,0 +1,284 @@
+"""A read-only view of a model's main graph: who makes and who uses each tensor, constants and shapes.
+
+The view never needs the weights: shapes come from a skeleton of the model without them, and values are
+read from the model only where a rule asks for a small one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
+
+from onnx_net2net.errors import ModelError
+
+Shape = tuple[int, ...]
+SMALL = 4096
+"""Elements up to which a constant may hold sizes rather than weights."""
+
+
+def label(node: NodeProto) -> str:
+    """How messages and reasons name a node: ``Conv 'conv1'``; the first output stands in for a name."""
+    return f"{node.op_type} '{node.name or next(iter(node.output), '')}'"
+
+
+def subgraphs(node: NodeProto) -> Iterator[GraphProto]:
+    """The graphs in a node's attributes, at any depth."""
+    pending = [node]
+    while pending:
+        for attribute in pending.pop().attribute:
+            for graph in (attribute.g, *attribute.graphs) if attribute.HasField("g") else attribute.graphs:
+                yield graph
+                pending.extend(graph.node)
+
+
+def captured(node: NodeProto) -> set[str]:
+    """Names that the subgraphs of a node use; those of the outer graph are among them."""
+    names: set[str] = set()
+    for graph in subgraphs(node):
+        names.update(value.name for value in graph.output)
+        for inner in graph.node:
+            names.update(inner.input)
+    return names - {""}
+
+
+def attributes(node: NodeProto) -> dict[str, Any]:
+    """Decoded attributes; those that refer to a function's parameters are left out."""
+    return {a.name: helper.get_attribute_value(a) for a in node.attribute if not a.ref_attr_name}
+
+
+def skeleton(model: ModelProto) -> ModelProto:
+    """The model without the data of large initializers; enough to infer shapes."""
+    bare = ModelProto()
+    for field, value in model.ListFields():
+        if field.name not in ("graph", "functions"):
+            _set(bare, field.name, value)
+    bare.functions.extend(model.functions)
+    for field, value in model.graph.ListFields():
+        if field.name == "initializer":
+            for tensor in value:
+                if math.prod(tensor.dims) <= SMALL and tensor.data_location != TensorProto.EXTERNAL:
+                    bare.graph.initializer.append(tensor)
+                else:
+                    bare.graph.initializer.add(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims)
+        elif field.name != "sparse_initializer":
+            _set(bare.graph, field.name, value)
+    return bare
+
+
+def _set(target: Any, name: str, value: Any) -> None:
+    if isinstance(value, (str, bytes, int)):
+        setattr(target, name, value)
+    elif hasattr(value, "CopyFrom"):
+        getattr(target, name).CopyFrom(value)
+    else:
+        getattr(target, name).extend(value)
+
+
+class Graph:
+    """The main graph of a model.
+
+    Args:
+        model: A model whose nodes are in topological order, as ONNX demands.
+        trial: Sizes to assume for dynamic dimensions of the graph inputs: by symbol for symbolic ones,
+            by ``name:dim`` for unknown ones.
+
+    Raises:
+        ModelError: If the graph is not valid: a tensor that nothing makes, or that two nodes make.
+    """
+
+    def __init__(self, model: ModelProto, trial: Mapping[str, int] | None = None) -> None:
+        self.model = model
+        self.proto = model.graph
+        self.trial = dict(trial or {})
+        self.nodes: list[NodeProto] = list(model.graph.node)
+        self.opsets = {o.domain if o.domain != "ai.onnx" else "": o.version for o in model.opset_import}
+        self.initializers: dict[str, TensorProto] = {t.name: t for t in model.graph.initializer}
+        self.sparse = {t.values.name for t in model.graph.sparse_initializer}
+        self.inputs = [v for v in model.graph.input if v.name not in self.initializers]
+        self.outputs = [v.name for v in model.graph.output]
+        self.producer: dict[str, int] = {}
+        self.consumers: dict[str, list[tuple[int, int]]] = {}
+        self.captured: list[set[str]] = []
+        self.constant_nodes: set[int] = set()
+        self._values: dict[str, NDArray[Any]] = {}
+        self._walk()
+
+    def _walk(self) -> None:
+        known = {v.name for v in self.proto.input} | set(self.initializers) | self.sparse
+        constant = set(self.initializers)
+        for i, node in enumerate(self.nodes):
+            inner = captured(node) & known if any(True for _ in subgraphs(node)) else set()
+            self.captured.append(inner)
+            for slot, name in enumerate(node.input):
+                if name and name not in known:
+                    raise ModelError(
+                        "no earlier node makes this input",
+                        "sort the graph topologically and check it with onnx.checker",
+                        op=node.op_type, node=node.name, tensor=name,
+                    )
+                if name:
+                    self.consumers.setdefault(name, []).append((i, slot))
+            for name in filter(None, node.output):
+                if name in self.producer or name in self.initializers:
+                    raise ModelError(
+                        "this tensor is made twice", "give every tensor a name of its own",
+                        op=node.op_type, node=node.name, tensor=name,
+                    )
+                self.producer[name] = i
+                known.add(name)
+            if self._is_constant(node, constant):
+                self.constant_nodes.add(i)
+                constant.update(filter(None, node.output))
+        for name in self.outputs:
+            if name not in known:
+                raise ModelError("no node makes this graph output", "repair the model", op="graph", tensor=name)
+        self.constants = constant
+
+    def _is_constant(self, node: NodeProto, constant: set[str]) -> bool:
+        """Whether a node computes the same from constants in every run."""
+        if node.domain not in ("", "ai.onnx") or any(True for _ in subgraphs(node)):
+            return False
+        if not all(name in constant for name in node.input if name):
+            return False
+        try:
+            schema = onnx.defs.get_schema(node.op_type, self.opsets.get("", 1), "")
+        except onnx.defs.SchemaError:
+            return False
+        return bool(schema.node_determinism == onnx.defs.OpSchema.NodeDeterminism.Deterministic)
+
+    def dynamic(self) -> dict[str, str]:
+        """The dynamic dimensions of the graph inputs: key for ``trial`` -> input they were seen in."""
+        return {key: value.name for value in self.inputs for key, _ in _open_dims(value)}
+
+    @cached_property
+    def types(self) -> dict[str, tuple[int, Shape | None]]:
+        """Element type and shape of each tensor; a shape is None where it cannot be inferred."""
+        bare = skeleton(self.model)
+        for value in bare.graph.input:
+            for key, dim in _open_dims(value):
+                if key in self.trial:
+                    dim.dim_value = self.trial[key]
+        if self.trial:  # shapes that the exporter wrote down would contradict the trial
+            del bare.graph.value_info[:]
+            for value in bare.graph.output:
+                value.type.tensor_type.ClearField("shape")
+        try:
+            inferred = onnx.shape_inference.infer_shapes(bare, data_prop=True, strict_mode=bool(self.trial))
+        except onnx.shape_inference.InferenceError as error:
+            raise ModelError(str(error).strip().splitlines()[-1], "check the model with onnx.checker") from error
+        found = {t.name: (t.data_type, tuple(t.dims)) for t in self.proto.initializer}
+        graph = inferred.graph
+        for value in (*graph.input, *graph.value_info, *graph.output):
+            found.setdefault(value.name, _type(value))
+        return found
+
+    def shape(self, name: str) -> Shape | None:
+        """Shape of a tensor, or None where it is not known."""
+        return self.types.get(name, (0, None))[1]
+
+    def dtype(self, name: str) -> int:
+        """Element type of a tensor (``TensorProto.DataType``), 0 where it is not known."""
+        return self.types.get(name, (0, None))[0]
+
+    def is_weight(self, name: str) -> bool:
+        """Whether a tensor holds floating point numbers."""
+        return self.dtype(name) in FLOATS
+
+    def small_value(self, name: str) -> NDArray[Any] | None:
+        """The value of a constant of at most `SMALL` elements, else None."""
+        shape = self.shape(name)
+        if name not in self.constants or shape is None or math.prod(shape) > SMALL:
+            return None
+        return self.value(name)
+
+    def value(self, name: str) -> NDArray[Any]:
+        """The value of a constant: an initializer's data, or what constant nodes make of it.
+
+        Raises:
+            ModelError: If the data is damaged or a constant node cannot be evaluated.
+        """
+        needed = [name]
+        while needed:
+            current = needed[-1]
+            if current in self._values:
+                needed.pop()
+            elif current in self.initializers:
+                self._values[current] = read_tensor(self.initializers[current])
+            else:
+                node = self.nodes[self.producer[current]]
+                missing = [n for n in node.input if n and n not in self._values]
+                if missing:
+                    needed += missing
+                else:
+                    self._values.update(self._evaluate(node))
+        value = self._values[name]
+        if value.size > SMALL:
+            self._values.clear()  # large weights are not kept
+        return value
+
+    def _evaluate(self, node: NodeProto) -> dict[str, NDArray[Any]]:
+        feeds = {name: self._values[name] for name in node.input if name}
+        unknown = onnx.TypeProto()
+        graph = helper.make_graph(
+            [node], "constant",
+            [helper.make_value_info(name, unknown) for name in feeds],
+            [helper.make_value_info(name, unknown) for name in node.output if name],
+        )
+        opset = helper.make_opsetid("", self.opsets.get("", 1))
+        try:
+            single = helper.make_model(graph, opset_imports=[opset])
+            results = ReferenceEvaluator(single).run(None, feeds)
+        except Exception as error:  # the reference implementations raise anything at all
+            raise ModelError(
+                f"this constant cannot be evaluated ({error})", "fold constants before expanding",
+                op=node.op_type, node=node.name, tensor=next(iter(node.output), ""),
+            ) from error
+        return dict(zip(filter(None, node.output), map(np.asarray, results), strict=True))
+
+
+FLOATS = frozenset({TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE})
+
+
+def read_tensor(tensor: TensorProto) -> NDArray[Any]:
+    """The value of an initializer.
+
+    Raises:
+        ModelError: If its data does not fit its shape, or lies in a file that was not loaded.
+    """
+    if tensor.data_location == TensorProto.EXTERNAL:
+        raise ModelError(
+            "its data lies in another file", "pass the model by path", op="initializer", tensor=tensor.name
+        )
+    try:
+        return numpy_helper.to_array(tensor)
+    except Exception as error:
+        raise ModelError(
+            f"its data does not fit its shape {list(tensor.dims)}", "export the model again",
+            op="initializer", tensor=tensor.name,
+        ) from error
+
+
+def _open_dims(value: ValueInfoProto) -> Iterable[tuple[str, Any]]:
+    """(key, dimension) for each dynamic dimension of a graph input."""
+    if not value.type.HasField("tensor_type"):
+        return
+    for i, dim in enumerate(value.type.tensor_type.shape.dim):
+        if not dim.HasField("dim_value"):
+            yield (dim.dim_param or f"{value.name}:{i}", dim)
+
+
+def _type(value: ValueInfoProto) -> tuple[int, Shape | None]:
+    tensor = value.type.tensor_type
+    if not value.type.HasField("tensor_type"):
+        return 0, None
+    if not tensor.HasField("shape") or not all(d.HasField("dim_value") for d in tensor.shape.dim):
+        return tensor.elem_type, None
+    return tensor.elem_type, tuple(d.dim_value for d in tensor.shape.dim)

@@ -1,0 +1,65 @@
+"""What can be done with a model: its axes, what pins them, and where it can be deepened."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from onnx_net2net.deepen import Place, places
+from onnx_net2net.graph import label
+from onnx_net2net.infer import AxisInfo, AxisMap, infer
+from onnx_net2net.io import Model, load
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """The axes of a model and the places where a layer can go.
+
+    Attributes:
+        axes: Every axis, in graph order of its carriers.
+        deepen: Activations that an identity layer can follow.
+        refused: Other idempotent places, with the reason.
+    """
+
+    axes: tuple[AxisInfo, ...]
+    deepen: tuple[Place, ...]
+    refused: tuple[Place, ...]
+    found: AxisMap
+
+    def to_dict(self) -> dict[str, Any]:
+        """The inspection for JSON."""
+        return {
+            "axes": [
+                {
+                    "name": info.axis.name,
+                    "size": info.axis.size,
+                    "status": info.status,
+                    "reason": info.reason,
+                    "pins": [str(blame) for blame in info.pins],
+                    "tensors": info.tensors,
+                    "initializers": list(dict.fromkeys(info.initializers)),
+                    "contracted_by": info.contracted_by,
+                }
+                for info in self.axes
+            ],
+            "deepen": [
+                {"after": place.tensor, "kind": place.kind, "node": label(self.found.graph.nodes[place.node])}
+                for place in self.deepen
+            ],
+        }
+
+
+def inspect(model: Model) -> Inspection:
+    """Finds every axis of a model, whether it can be widened, and every place that can be deepened.
+
+    Raises:
+        ModelError: If the model cannot be read.
+    """
+    found = infer(load(model))
+    every = places(found)
+    return Inspection(
+        tuple(found.axes.values()),
+        tuple(place for place in every if not place.refusal),
+        tuple(place for place in every if place.refusal),
+        found,
+    )

@@ -1,0 +1,249 @@
+"""The Plan: every axis with its map, every constant with what is done to it, every size that follows.
+
+A Plan is a value. It is what stands between thinking and changing: `widen.apply` and `deepen.apply` need
+nothing but the model and the Plan, and a training pipeline can expand a checkpoint from its JSON.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import ModelProto
+
+from onnx_net2net.axes import Axis, Dim, Index, Prod, Sum
+from onnx_net2net.errors import RequestError
+from onnx_net2net.graph import skeleton
+
+Split = Literal["even", "uneven", "scatter", "first"]
+SPLITS: tuple[Split, ...] = ("even", "uneven", "scatter", "first")
+VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class AxisPlan:
+    """One widened axis.
+
+    Attributes:
+        name: The axis.
+        old: Units in the teacher.
+        new: Units in the student.
+        map: For each unit of the student the unit of the teacher that it copies.
+        fractions: For each unit of the student its share of that unit; shares of one unit sum to one.
+    """
+
+    name: str
+    old: int
+    new: int
+    map: tuple[int, ...]
+    fractions: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SplitPlan:
+    """A dimension of a constant over which ``over`` is contracted: before * over * after, row-major."""
+
+    axis: int
+    before: Dim
+    over: Dim
+    after: Dim
+
+
+@dataclass(frozen=True, slots=True)
+class ConstantPlan:
+    """One constant of the student, made from one of the teacher.
+
+    Attributes:
+        source: The teacher's tensor.
+        name: The student's initializer; the same as ``source`` where nothing else needs the old value.
+        uses: (node, input slot) of the teacher's graph that read it.
+        dims: The term of each dimension, along which the source is gathered.
+        splits: Dimensions that are scaled by fractions.
+    """
+
+    source: str
+    name: str
+    uses: tuple[tuple[int, int], ...]
+    dims: tuple[Dim, ...]
+    splits: tuple[SplitPlan, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SizePlan:
+    """Sizes that are written down in a node: an attribute, or an initializer for an input slot.
+
+    Attributes:
+        node: Position of the node in the teacher's graph.
+        where: Attribute name, or number of the input slot.
+        values: The student's values.
+        scalar: Whether the attribute is a single integer.
+        name: Name of the initializer that holds the values, for a slot.
+        instead_of: An attribute that goes when the value is written.
+    """
+
+    node: int
+    where: str | int
+    values: tuple[int, ...]
+    scalar: bool = False
+    name: str = ""
+    instead_of: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """An inserted identity layer: a linear map that passes its input on, and a copy of the activation.
+
+    Attributes:
+        kind: ``Conv``, ``Gemm`` or ``MatMul``.
+        after: Position of the activation in the teacher's graph.
+        tensor: The activation's output.
+        channels: Units of the axis that the layer works on.
+        kernel: Kernel of a Conv.
+        dtype: Element type of the weights.
+        names: Names of the weight, the layer's node and output, the activation's node and input.
+    """
+
+    kind: str
+    after: int
+    tensor: str
+    channels: int
+    kernel: tuple[int, ...]
+    dtype: int
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """All that makes a student out of a teacher.
+
+    Attributes:
+        teacher: Fingerprint of the teacher's structure; weights do not count.
+        seed: Seed of all random choices.
+        split: How fractions are drawn.
+        noise: Standard deviation of the noise on copies, relative to that of the weights; 0 for none.
+        axes: Widened axes.
+        constants: Rewritten constants.
+        sizes: Rewritten sizes.
+        shapes: New shapes of tensors whose shape the teacher's file writes down.
+        layers: Inserted layers.
+        cloned: Shared constants that the student holds in more than one version.
+    """
+
+    teacher: str
+    seed: int = 0
+    split: Split = "uneven"
+    noise: float = 0.0
+    axes: tuple[AxisPlan, ...] = ()
+    constants: tuple[ConstantPlan, ...] = ()
+    sizes: tuple[SizePlan, ...] = ()
+    shapes: tuple[tuple[str, tuple[int, ...]], ...] = ()
+    layers: tuple[Layer, ...] = ()
+    cloned: tuple[str, ...] = ()
+
+    @property
+    def maps(self) -> dict[str, Index]:
+        """The map of each widened axis."""
+        return {axis.name: np.asarray(axis.map, np.int64) for axis in self.axes}
+
+    @property
+    def fractions(self) -> dict[str, NDArray[np.float64]]:
+        """The fractions of each widened axis."""
+        return {axis.name: np.asarray(axis.fractions, np.float64) for axis in self.axes}
+
+    def to_json(self) -> str:
+        """The plan as a JSON document; `from_json` reads it back without loss."""
+        body = {f.name: _encode(getattr(self, f.name)) for f in dataclasses.fields(self)}
+        return json.dumps({"onnx_net2net_plan": VERSION, **body}, indent=1) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> Plan:
+        """Reads what `to_json` wrote.
+
+        Raises:
+            RequestError: If the text is not a plan.
+        """
+        try:
+            body = json.loads(text)
+            if body.pop("onnx_net2net_plan") != VERSION:
+                raise ValueError("another version")
+            lists = {
+                "axes": _decode_axis,
+                "constants": _decode_constant,
+                "sizes": lambda item: SizePlan(**{**item, "values": tuple(item["values"])}),
+                "shapes": lambda item: (str(item[0]), tuple(item[1])),
+                "layers": _decode_layer,
+                "cloned": str,
+            }
+            known = {name: tuple(decode(item) for item in body.pop(name)) for name, decode in lists.items()}
+            return cls(**body, **known)
+        except (ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
+            raise RequestError(
+                f"it is not a plan of this version ({error})", "write one with --plan-out", op="plan"
+            ) from error
+
+    def digest(self) -> str:
+        """Hash of the plan, for provenance."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()
+
+
+def fingerprint(model: ModelProto) -> str:
+    """Hash of a model's structure: nodes, shapes and names, but no weights."""
+    bare = skeleton(model)
+    for tensor in bare.graph.initializer:
+        if tensor.data_type not in (6, 7, 9):  # int32, int64 and bool hold structure
+            name, dtype, dims = tensor.name, tensor.data_type, list(tensor.dims)
+            tensor.Clear()
+            tensor.name, tensor.data_type = name, dtype
+            tensor.dims.extend(dims)
+    bare.ClearField("metadata_props")
+    return hashlib.sha256(bare.SerializeToString(deterministic=True)).hexdigest()
+
+
+def check_teacher(plan: Plan, model: ModelProto) -> None:
+    """Makes sure that a plan was made for this model.
+
+    Raises:
+        RequestError: If it was made for another one.
+    """
+    if plan.teacher != fingerprint(model):
+        raise RequestError("it was made for another model", "make a plan for this one", op="plan")
+
+
+def _encode(value: Any) -> Any:
+    if isinstance(value, Axis):
+        return {"axis": value.name, "size": value.size}
+    if isinstance(value, (Prod, Sum)):
+        return {type(value).__name__.lower(): [_encode(part) for part in value.parts]}
+    if dataclasses.is_dataclass(value):
+        return {f.name: _encode(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, (tuple, list)):
+        return [_encode(item) for item in value]
+    return value
+
+
+def _decode_dim(item: dict[str, Any]) -> Dim:
+    if "axis" in item:
+        return Axis(item["axis"], item["size"])
+    (kind, parts), = item.items()
+    return {"prod": Prod, "sum": Sum}[kind](tuple(_decode_dim(part) for part in parts))
+
+
+def _decode_axis(item: dict[str, Any]) -> AxisPlan:
+    return AxisPlan(**{**item, "map": tuple(item["map"]), "fractions": tuple(item["fractions"])})
+
+
+def _decode_constant(item: dict[str, Any]) -> ConstantPlan:
+    splits = tuple(
+        SplitPlan(s["axis"], *(_decode_dim(s[key]) for key in ("before", "over", "after"))) for s in item["splits"]
+    )
+    uses = tuple((i, slot) for i, slot in item["uses"])
+    return ConstantPlan(item["source"], item["name"], uses, tuple(map(_decode_dim, item["dims"])), splits)
+
+
+def _decode_layer(item: dict[str, Any]) -> Layer:
+    return Layer(**{**item, "kernel": tuple(item["kernel"]), "names": tuple(item["names"])})

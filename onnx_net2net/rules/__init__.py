@@ -1,0 +1,16 @@
+"""Rules: what each operator does to the axes of its operands. One file for each family of operators."""
+
+from onnx_net2net.rules import (  # noqa: F401  # importing a family registers its rules
+    convolution,
+    elementwise,
+    joining,
+    layout,
+    linear,
+    normalization,
+    pooling,
+    reduction,
+    selection,
+)
+from onnx_net2net.rules._registry import Rule, all_rules, find
+
+__all__ = ["Rule", "all_rules", "find"]

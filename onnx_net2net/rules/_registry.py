@@ -1,0 +1,90 @@
+"""The table of rules, and the registrars that fill it.
+
+A rule is found by (domain, operator type, newest version not above the model's opset).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from onnx_net2net.facts import Fact, Node
+from onnx_net2net.spec import parse
+
+Apply = Callable[[Node], list[Fact]]
+Test = Callable[[Node], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """How axes run through one operator.
+
+    Attributes:
+        op: Operator type.
+        domain: Operator domain; empty for ``ai.onnx``.
+        since: First opset for which the rule holds.
+        notation: The rule as people read it.
+        apply: States the facts of a node; raises `Declined` where it has no answer.
+        idempotent: Whether a node f of this operator satisfies f(f(x)) = f(x), so that an identity layer
+            and the same activation can follow it.
+    """
+
+    op: str
+    domain: str
+    since: int
+    notation: str
+    apply: Apply
+    idempotent: Test
+
+
+_RULES: dict[tuple[str, str], list[Rule]] = {}
+
+
+def never(node: Node) -> bool:
+    """The test of an operator that is not idempotent."""
+    return False
+
+
+def always(node: Node) -> bool:
+    """The test of an operator that is idempotent whatever its attributes."""
+    return True
+
+
+def register(
+    op: str, apply: Apply, notation: str, *, since: int = 1, domain: str = "", idempotent: Test = never
+) -> None:
+    """Adds a rule."""
+    rules = _RULES.setdefault((domain, op), [])
+    if any(rule.since == since for rule in rules):
+        raise ValueError(f"two rules for {op} since {since}")
+    rules.append(Rule(op, domain, since, notation, apply, idempotent))
+    rules.sort(key=lambda rule: -rule.since)
+
+
+def line(op: str, notation: str, *, since: int = 1, domain: str = "") -> None:
+    """Adds a rule that one line of the notation says in full."""
+    register(op, parse(notation).facts, notation, since=since, domain=domain)
+
+
+def rule(
+    *ops: str, notation: str, since: int = 1, domain: str = "", idempotent: Test = never
+) -> Callable[[Apply], Apply]:
+    """Adds a function as the rule of ``ops``."""
+
+    def decorate(apply: Apply) -> Apply:
+        for op in ops:
+            register(op, apply, notation, since=since, domain=domain, idempotent=idempotent)
+        return apply
+
+    return decorate
+
+
+def find(op: str, domain: str, opset: int) -> Rule | None:
+    """The rule for an operator in a model that imports ``opset``, or None."""
+    domain = "" if domain == "ai.onnx" else domain
+    return next((r for r in _RULES.get((domain, op), ()) if r.since <= opset), None)
+
+
+def all_rules() -> list[Rule]:
+    """Every rule, by domain, operator and version."""
+    return sorted((r for rules in _RULES.values() for r in rules), key=lambda r: (r.domain, r.op, r.since))

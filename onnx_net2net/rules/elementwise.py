@@ -1,0 +1,62 @@
+"""Operators that work on each element by itself, with right-aligned broadcasting."""
+
+from collections.abc import Sequence
+
+from onnx_net2net.errors import Declined
+from onnx_net2net.facts import Equal, Fact, Node
+from onnx_net2net.rules._registry import always, register, rule
+from onnx_net2net.unify import Term
+
+UNARY = """
+    Acos Acosh Asin Asinh Atan Atanh BitwiseNot Cast Celu Cos Cosh Elu Erf Exp Gelu HardSigmoid HardSwish
+    Identity IsInf IsNaN LeakyRelu Log Mish Neg Not Reciprocal Selu Shrink Sigmoid Sin Sinh Softplus Softsign
+    Sqrt Swish Tan Tanh
+""".split()
+IDEMPOTENT = "Abs Ceil Floor Relu Round Sign".split()
+VARIADIC = """
+    Add And BitShift BitwiseAnd BitwiseOr BitwiseXor Div Equal Greater GreaterOrEqual Less LessOrEqual Max Mean
+    Min Mod Mul Or PRelu Pow Sub Sum Where Xor
+""".split()
+POINTWISE = "X_i[bcast ...] -> Y[...]"
+
+
+def broadcast(operand: Sequence[Term], result: Sequence[Term]) -> list[Fact]:
+    """Equates the dimensions of a right-aligned operand with the result's; size one equates with nothing."""
+    if len(operand) > len(result):
+        raise Declined("an operand has more dimensions than the result")
+    pairs = zip(reversed(operand), reversed(result), strict=False)
+    return [Equal(x, y) for x, y in pairs if x.size != 1]
+
+
+def pointwise(node: Node) -> list[Fact]:
+    """Every given input broadcasts to the output."""
+    given = [terms for terms in node.inputs if terms is not None]
+    return [fact for terms in given for fact in broadcast(terms, node.y())]
+
+
+def bounded(node: Node) -> bool:
+    """Whether the bounds of a Clip are constants; the opset 6 form has them as attributes."""
+    return all(slot in node.constants for slot in range(1, len(node.inputs)) if node.has(slot))
+
+
+for _op in (*UNARY, *VARIADIC):
+    register(_op, pointwise, POINTWISE, since=7 if _op in VARIADIC else 1)
+for _op in IDEMPOTENT:
+    register(_op, pointwise, POINTWISE, idempotent=always)
+register("Clip", pointwise, POINTWISE, since=6, idempotent=bounded)
+register(
+    "ThresholdedRelu", pointwise, POINTWISE, since=10, idempotent=lambda node: node.attr("alpha", 1.0) >= 0
+)
+
+
+@rule("CastLike", since=15, notation="X[...] like[!...] -> Y[...]")
+def cast_like(node: Node) -> list[Fact]:
+    return broadcast(node.x(0), node.y())
+
+
+@rule("Dropout", since=7, notation="X[...] -> Y[...] mask[...]")
+def dropout(node: Node) -> list[Fact]:
+    if node.has(2) and (node.value(2) is None or bool(node.value(2))):
+        raise Declined("it drops units at random (training mode); export the model in evaluation mode")
+    masks = broadcast(node.x(0), node.y(1)) if node.gives(1) else []
+    return broadcast(node.x(0), node.y()) + masks

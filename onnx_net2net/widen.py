@@ -1,0 +1,249 @@
+"""Net2WiderNet: model + Plan -> student. The student is the teacher, patched; the rest stays as it was."""
+
+from __future__ import annotations
+
+import zlib
+from collections import Counter
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import GraphProto, ModelProto, TensorProto, helper, numpy_helper
+
+from onnx_net2net.axes import Maps, fractions, index, new_size, size, touches
+from onnx_net2net.graph import Graph
+from onnx_net2net.plan import ConstantPlan, Plan, SplitPlan, check_teacher
+
+Array = NDArray[Any]
+
+
+def apply(model: ModelProto, plan: Plan, *, noise: bool = True) -> ModelProto:
+    """Makes the student that a plan describes.
+
+    Args:
+        model: The teacher; it is not changed.
+        plan: A plan made for a model of this structure.
+        noise: Whether to add the plan's noise; without it the student equals its teacher.
+
+    Raises:
+        RequestError: If the plan was made for another model.
+    """
+    check_teacher(plan, model)
+    graph = Graph(model)
+    student = ModelProto()
+    student.CopyFrom(model)
+    patch = _Patch(graph, student)
+    for constant in plan.constants:
+        value = rewrite(graph.value(constant.source), constant, plan)
+        if noise and plan.noise:
+            value = add_noise(value, constant, plan)
+        patch.constant(constant.name, value)
+        for node, slot in constant.uses:
+            student.graph.node[node].input[slot] = constant.name
+    for sizes in plan.sizes:
+        patch.sizes(sizes.node, sizes.where, sizes.values, sizes.scalar, sizes.name, sizes.instead_of)
+    patch.shapes(plan.shapes)
+    patch.drop_unused()
+    return student
+
+
+def rewrite(value: Array, constant: ConstantPlan, plan: Plan) -> Array:
+    """The student's value of one constant: gathered along its terms, then split over copies."""
+    maps = plan.maps
+    for axis, dim in enumerate(constant.dims):
+        if touches(dim, maps):
+            value = np.take(value, index(dim, maps), axis=axis)
+    for split in constant.splits:
+        value = _split(value, split, constant, plan)
+    return value
+
+
+def _split(value: Array, split: SplitPlan, constant: ConstantPlan, plan: Plan) -> Array:
+    """Divides each weight among the copies of the unit that it reads, so that the parts sum to it exactly."""
+    maps = plan.maps
+    ones = np.ones
+    shares = ones(new_size(split.before, maps))
+    for share in (fractions(split.over, maps, plan.fractions), ones(new_size(split.after, maps))):
+        shares = np.multiply.outer(shares, share).ravel()
+    group = _groups(split, maps)
+    along = np.moveaxis(value, split.axis, 0)
+    shape = (-1,) + (1,) * (along.ndim - 1)
+    if plan.split == "scatter":
+        rng = np.random.default_rng([plan.seed, zlib.crc32(constant.name.encode()), split.axis])
+        drawn = rng.uniform(0.5, 1.5, along.shape)
+        total = np.zeros((int(group.max()) + 1, *along.shape[1:]))
+        np.add.at(total, group, drawn)
+        parts = exact_parts(along, drawn / total[group], group)
+    else:
+        parts = exact_parts(along, shares.reshape(shape), group)
+    return np.ascontiguousarray(np.moveaxis(parts, 0, split.axis))
+
+
+def _groups(split: SplitPlan, maps: Maps) -> NDArray[np.int64]:
+    """For each unit of the dimension, a number shared by the copies that share one weight."""
+    result = np.zeros(1, np.int64)
+    for dim, copied in ((split.before, False), (split.over, True), (split.after, False)):
+        units = index(dim, maps) if copied else np.arange(new_size(dim, maps), dtype=np.int64)
+        span = size(dim) if copied else new_size(dim, maps)
+        result = np.add.outer(result * span, units).ravel()
+    return result
+
+
+def exact_parts(value: Array, shares: NDArray[np.float64], group: NDArray[np.int64]) -> Array:
+    """Parts of ``value`` along its first axis that sum to it exactly over each group.
+
+    Each part is rounded to a whole number of units in the last place of the weight, and the first of a
+    group takes the remainder; sums of such numbers are exact in the weight's own type.
+    """
+    first, rank = _ranks(group)
+    parts = np.array(value)
+    copied = np.flatnonzero(rank > 0)
+    for turn in range(1, int(rank.max(initial=0)) + 1):
+        places = copied[rank[copied] == turn]
+        whole = value[places]
+        share = np.broadcast_to(shares, value.shape)[places].astype(value.dtype)
+        with np.errstate(all="ignore"):
+            step = np.abs(np.spacing(whole))
+            part = (np.rint(whole / step * share) * step).astype(value.dtype)
+        part = np.where(np.isfinite(part), part, 0).astype(value.dtype)
+        parts[places] = part
+        parts[first[places]] -= part
+    return parts
+
+
+def _ranks(group: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """For each unit: the first unit of its group, and how many of the group come before it."""
+    order = np.argsort(group, kind="stable")
+    ordered = group[order]
+    starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
+    lengths = np.diff(np.r_[starts, len(group)])
+    first, rank = np.empty_like(group), np.empty_like(group)
+    first[order] = np.repeat(order[starts], lengths)
+    rank[order] = np.arange(len(group)) - np.repeat(starts, lengths)
+    return first, rank
+
+
+def add_noise(value: Array, constant: ConstantPlan, plan: Plan) -> Array:
+    """Adds normal noise to the copies (not the originals) of incoming weights, to tell them apart."""
+    scaled = {split.axis for split in constant.splits}
+    rng = np.random.default_rng([plan.seed, zlib.crc32(constant.name.encode()), 1])
+    if not np.issubdtype(value.dtype, np.floating) or value.ndim < 2 or not value.size:
+        return value
+    copied = np.zeros(value.shape, bool)
+    for axis, dim in enumerate(constant.dims):
+        if axis not in scaled and touches(dim, plan.maps):
+            first = _ranks(index(dim, plan.maps))[1] == 0
+            copied |= ~first.reshape([-1 if i == axis else 1 for i in range(value.ndim)])
+    drawn = rng.standard_normal(value.shape) * plan.noise * float(np.std(value.astype(np.float64)))
+    return np.where(copied, value + drawn.astype(value.dtype), value).astype(value.dtype)
+
+
+class _Patch:
+    """Changes a copy of the teacher in place."""
+
+    def __init__(self, graph: Graph, student: ModelProto) -> None:
+        self.graph = graph
+        self.student = student
+        self.proto: GraphProto = student.graph
+        self.place = {tensor.name: i for i, tensor in enumerate(self.proto.initializer)}
+        self.listed = student.ir_version < 4
+
+    def constant(self, name: str, value: Array) -> None:
+        """Sets an initializer, or adds it; what a node made under this name, it no longer makes."""
+        if name in self.place:
+            tensor = self.proto.initializer[self.place[name]]
+            _fill(tensor, value)
+        else:
+            self.place[name] = len(self.proto.initializer)
+            tensor = self.proto.initializer.add(name=name)
+            _fill(tensor, value)
+            if name in self.graph.producer:
+                self._retire(self.graph.producer[name], name)
+            if self.listed:
+                self.proto.input.append(helper.make_tensor_value_info(name, tensor.data_type, value.shape))
+        for info in (*self.proto.input, *self.proto.value_info):
+            if info.name == name:
+                _set_shape(info, value.shape)
+
+    def _retire(self, node: int, name: str) -> None:
+        output = self.proto.node[node].output
+        for i, made in enumerate(output):
+            if made == name:
+                output[i] = ""
+
+    def sizes(
+        self, i: int, where: str | int, values: tuple[int, ...], scalar: bool, name: str, instead_of: str
+    ) -> None:
+        """Writes sizes into an attribute or an input slot."""
+        node = self.proto.node[i]
+        for k, attribute in reversed(list(enumerate(node.attribute))):
+            if attribute.name == instead_of:
+                del node.attribute[k]
+        if isinstance(where, str):
+            new = helper.make_attribute(where, values[0] if scalar else list(values))
+            for attribute in node.attribute:
+                if attribute.name == where:
+                    attribute.CopyFrom(new)
+                    return
+            node.attribute.append(new)
+            return
+        while len(node.input) <= where:
+            node.input.append("")
+        before = node.input[where]
+        dtype = helper.tensor_dtype_to_np_dtype(self.graph.dtype(before)) if before else np.dtype(np.int64)
+        node.input[where] = name
+        if name not in self.place:
+            shape = self.graph.shape(before) if before else None
+            self.constant(name, np.array(values, dtype).reshape(shape if shape is not None else (-1,)))
+
+    def shapes(self, shapes: tuple[tuple[str, tuple[int, ...]], ...]) -> None:
+        """Writes new sizes into value_info."""
+        wanted = dict(shapes)
+        for info in self.proto.value_info:
+            for dim, value in zip(info.type.tensor_type.shape.dim, wanted.get(info.name, ()), strict=False):
+                if value >= 0 and dim.HasField("dim_value"):
+                    dim.dim_value = value
+
+    def drop_unused(self) -> None:
+        """Removes constants that the teacher used and the student does not."""
+        before, after = Counter(_read(self.graph.proto, self.graph)), Counter(_read(self.proto, self.graph))
+        dropped = []
+        for i in sorted(self.graph.constant_nodes, reverse=True):
+            used = any(before[name] for name in self.graph.nodes[i].output)
+            if used and not any(after[name] for name in self.proto.node[i].output):
+                dropped.append(i)
+                after.subtract(self.proto.node[i].input)
+        dead = {name for name in before if name in self.graph.constants and not after[name]}
+        for i in dropped:
+            del self.proto.node[i]
+        for field in (self.proto.initializer, self.proto.input, self.proto.value_info):
+            for k in reversed(range(len(field))):
+                if field[k].name in dead:
+                    del field[k]
+
+
+def _read(proto: GraphProto, graph: Graph) -> list[str]:
+    """Every name that the graph reads, once for each reader."""
+    names = [name for node in proto.node for name in node.input if name]
+    names += [value.name for value in proto.output]
+    return names + [name for inner in graph.captured for name in inner]
+
+
+def _fill(tensor: TensorProto, value: Array) -> None:
+    """Replaces shape and data of a tensor; its name and documentation stay."""
+    data = numpy_helper.from_array(value)
+    name, doc = tensor.name, tensor.doc_string
+    meta = list(tensor.metadata_props)
+    tensor.CopyFrom(data)
+    tensor.name = name
+    if doc:
+        tensor.doc_string = doc
+    tensor.metadata_props.extend(meta)
+
+
+def _set_shape(info: Any, shape: tuple[int, ...]) -> None:
+    dims = info.type.tensor_type.shape.dim
+    for dim, n in zip(dims, shape, strict=False):
+        dim.dim_value = n
+
+
