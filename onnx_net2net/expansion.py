@@ -10,9 +10,9 @@ from typing import Any
 
 from onnx import ModelProto
 
-from onnx_net2net import deepen as _deepen
-from onnx_net2net import widen as _widen
 from onnx_net2net._version import __version__
+from onnx_net2net.deepen import apply as insert_layers
+from onnx_net2net.deepen import kernels, plan_layers
 from onnx_net2net.errors import NotEquivalentError, RequestError, UsageError
 from onnx_net2net.infer import infer
 from onnx_net2net.io import Model, digest, load, save
@@ -20,6 +20,7 @@ from onnx_net2net.plan import SPLITS, Plan, Split, check_teacher
 from onnx_net2net.planner import complete, plan_widening
 from onnx_net2net.request import Width, pinned_by, sizes
 from onnx_net2net.verify import Verdict, verify
+from onnx_net2net.widen import apply as widen_axes
 
 Globs = str | Sequence[str] | None
 PREFIX = "onnx_net2net."
@@ -48,14 +49,14 @@ class Expansion:
     @cached_property
     def exact(self) -> ModelProto:
         """The student without noise, which equals the teacher."""
-        student = _widen.apply(self.teacher, self.plan, noise=False) if self.plan.axes else self.teacher
-        return _deepen.apply(student, self.plan) if self.plan.layers else student
+        student = widen_axes(self.teacher, self.plan, noise=False) if self.plan.axes else self.teacher
+        return insert_layers(student, self.plan) if self.plan.layers else student
 
     @cached_property
     def model(self) -> ModelProto:
         """The student; with noise if the plan asks for it."""
         if self.plan.noise and self.plan.axes:
-            return _widen.apply(self.teacher, self.plan)
+            return widen_axes(self.teacher, self.plan)
         return self.exact
 
     def verify(self, **options: Any) -> Verdict:
@@ -213,5 +214,5 @@ def deepen(
     if not after:
         raise UsageError("nothing is asked for", "name activations, or say 'every'", op="deepen")
     found = infer(teacher)
-    made = _deepen.plan_layers(found, after, _deepen.kernels(kernel), seed)
+    made = plan_layers(found, after, kernels(kernel), seed)
     return Expansion(teacher, made, {}, {})

@@ -55,6 +55,13 @@ class Uniform:
 
 
 @dataclass(frozen=True, slots=True)
+class Idempotent:
+    """``over`` is reduced in a way that copies do not change (a maximum): any map is exact."""
+
+    over: Term
+
+
+@dataclass(frozen=True, slots=True)
 class Pin:
     """No axis in ``over`` may be resized."""
 
@@ -79,7 +86,16 @@ class Size:
     instead_of: str = ""
 
 
-Fact = Equal | Contract | Uniform | Pin | Size
+Fact = Equal | Contract | Uniform | Idempotent | Pin | Size
+
+
+def terms_of(fact: Fact) -> list[Term]:
+    """The terms that a fact speaks of."""
+    if isinstance(fact, Equal):
+        return [fact.left, fact.right]
+    if isinstance(fact, Size):
+        return [term for _, term, _ in fact.entries]
+    return [fact.over]
 
 
 @dataclass(frozen=True, slots=True)

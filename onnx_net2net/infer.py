@@ -15,7 +15,7 @@ from onnx import ModelProto
 from onnx_net2net import rules
 from onnx_net2net.axes import Axis, Dim, Prod, Sum, atoms
 from onnx_net2net.errors import Declined, ModelError, SizeMismatch
-from onnx_net2net.facts import Contract, Equal, Fact, Node, Pin, Size, Uniform
+from onnx_net2net.facts import Contract, Equal, Fact, Node, Pin, Size, Uniform, terms_of
 from onnx_net2net.graph import Graph, attributes, label
 from onnx_net2net.unify import Atom, Product, Solver, Term, fresh, product
 
@@ -204,7 +204,7 @@ class _Inference:
                 lambda slot: self.graph.small_value(proto.input[slot]) if proto.input[slot] else None,
                 frozenset(s for s, name in enumerate(proto.input) if name in self.graph.constants),
             )
-            self.facts += [(i, fact) for fact in found.apply(node)]
+            self.facts += [(i, fact) for fact in rules.facts_of(found, node)]
         except Declined as why:
             self._pin_all(i, [*inputs, *outputs], str(why))
         for name in sorted(self.graph.captured[i]):
@@ -333,7 +333,7 @@ class _Frozen:
             for axis, term in enumerate(self.found.uses[use]):
                 self._name(self._tensor(use), axis, term, self.graph.nodes[use[0]].name)
         for i, fact in self.found.facts:  # atoms that only rules mention, such as padding
-            for term in _mentioned(fact):
+            for term in terms_of(fact):
                 self._name(self.graph.nodes[i].output[0], "in", term, "")
 
     def _name(self, tensor: str, axis: int | str, term: Term, node: str) -> None:
@@ -401,15 +401,6 @@ class _Frozen:
                 carried = into.axes[axis].initializers
                 if self.graph.is_weight(tensor) and (not carried or carried[-1] != tensor):
                     carried.append(tensor)
-
-
-def _mentioned(fact: Fact) -> Iterator[Term]:
-    if isinstance(fact, Equal):
-        yield from (fact.left, fact.right)
-    elif isinstance(fact, (Pin, Uniform, Contract)):
-        yield fact.over
-    else:
-        yield from (term for _, term, _ in fact.entries)
 
 
 def _pin_what_differs(first: AxisMap, second: AxisMap | None) -> None:

@@ -141,16 +141,27 @@ def _channels(found: AxisMap, only: Sequence[str], skip: Sequence[str]) -> list[
         for name, info in found.axes.items()
         if info.status != "pinned" and info.initializers and _taken(found, name, only, skip)
     }
-    chosen: dict[str, None] = {}
+    products = [p for dims in (*found.dims.values(), *found.uses.values()) for dim in dims for p in _products(dim)]
+    while True:
+        chosen, lost = _choose(products, able)
+        if not lost:
+            return chosen
+        able -= lost  # another factor of the products they were in gets its turn
+
+
+def _choose(products: Iterable[tuple[Dim, ...]], able: set[str]) -> tuple[list[str], set[str]]:
+    """One pass in graph order: what was chosen, and what was chosen but multiplies an earlier choice."""
+    chosen: dict[str, int] = {}
     barred: set[str] = set()
-    for dims in (*found.dims.values(), *found.uses.values()):
-        for factors in (product for dim in dims for product in _products(dim)):
-            groups = [[axis.name for axis in atoms(f) if axis.name in able - barred] for f in factors]
-            keep = next((g for g in groups if chosen.keys() & g), None) or next(filter(None, groups), None)
-            if keep is not None:
-                chosen.update(dict.fromkeys(keep))
-                barred |= {name for group in groups for name in group} - set(keep)
-    return [name for name in chosen if name not in barred]
+    for factors in products:
+        groups = [[axis.name for axis in atoms(f) if axis.name in able and axis.name not in barred] for f in factors]
+        groups = [group for group in groups if group]
+        if groups:
+            keep = min(groups, key=lambda group: min(chosen.get(name, len(chosen)) for name in group))
+            for name in keep:
+                chosen.setdefault(name, len(chosen))
+            barred |= {name for group in groups for name in group} - set(keep)
+    return list(chosen), barred & chosen.keys()
 
 
 def _products(dim: Dim) -> Iterable[tuple[Dim, ...]]:

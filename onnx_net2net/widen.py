@@ -61,22 +61,20 @@ def rewrite(value: Array, constant: ConstantPlan, plan: Plan) -> Array:
 def _split(value: Array, split: SplitPlan, constant: ConstantPlan, plan: Plan) -> Array:
     """Divides each weight among the copies of the unit that it reads, so that the parts sum to it exactly."""
     maps = plan.maps
-    ones = np.ones
-    shares = ones(new_size(split.before, maps))
-    for share in (fractions(split.over, maps, plan.fractions), ones(new_size(split.after, maps))):
-        shares = np.multiply.outer(shares, share).ravel()
     group = _groups(split, maps)
-    along = np.moveaxis(value, split.axis, 0)
-    shape = (-1,) + (1,) * (along.ndim - 1)
     if plan.split == "scatter":
         rng = np.random.default_rng([plan.seed, zlib.crc32(constant.name.encode()), split.axis])
-        drawn = rng.uniform(0.5, 1.5, along.shape)
-        total = np.zeros((int(group.max()) + 1, *along.shape[1:]))
-        np.add.at(total, group, drawn)
-        parts = exact_parts(along, drawn / total[group], group)
-    else:
-        parts = exact_parts(along, shares.reshape(shape), group)
-    return np.ascontiguousarray(np.moveaxis(parts, 0, split.axis))
+        drawn = rng.uniform(0.5, 1.5, value.shape)
+        total = np.zeros((*value.shape[: split.axis], int(group.max()) + 1, *value.shape[split.axis + 1 :]))
+        before = (slice(None),) * split.axis
+        np.add.at(total, (*before, group), drawn)
+        return exact_parts(value, drawn / total[(*before, group)], group, split.axis)
+    shares = np.ones(new_size(split.before, maps))
+    for share in (fractions(split.over, maps, plan.fractions), np.ones(new_size(split.after, maps))):
+        shares = np.multiply.outer(shares, share).ravel()
+    along = [1] * value.ndim
+    along[split.axis] = -1
+    return exact_parts(value, shares.reshape(along), group, split.axis)
 
 
 def _groups(split: SplitPlan, maps: Maps) -> NDArray[np.int64]:
@@ -89,26 +87,49 @@ def _groups(split: SplitPlan, maps: Maps) -> NDArray[np.int64]:
     return result
 
 
-def exact_parts(value: Array, shares: NDArray[np.float64], group: NDArray[np.int64]) -> Array:
-    """Parts of ``value`` along its first axis that sum to it exactly over each group.
+def exact_parts(value: Array, shares: NDArray[np.float64], group: NDArray[np.int64], axis: int) -> Array:
+    """Parts of ``value`` along ``axis`` that sum to it exactly over each group, in the weight's own type.
 
-    Each part is rounded to a whole number of units in the last place of the weight, and the first of a
-    group takes the remainder; sums of such numbers are exact in the weight's own type.
+    A part p is cut off the rest r as ``s = r - p; p = r - s``. For 0 <= p <= r both differences of the pair
+    that is kept are exact (Sterbenz: if p >= r/2 the first is, else the second), so p + s = r holds in the
+    reals, and so does the sum over a group.
+
+    Args:
+        value: The gathered weight: the units of a group hold equal numbers.
+        shares: Broadcasts to ``value``; sums to one over each group.
+        group: For each unit along ``axis``, the number of its group.
+        axis: The contracted dimension.
     """
     first, rank = _ranks(group)
-    parts = np.array(value)
-    copied = np.flatnonzero(rank > 0)
-    for turn in range(1, int(rank.max(initial=0)) + 1):
-        places = copied[rank[copied] == turn]
-        whole = value[places]
-        share = np.broadcast_to(shares, value.shape)[places].astype(value.dtype)
-        with np.errstate(all="ignore"):
-            step = np.abs(np.spacing(whole))
-            part = (np.rint(whole / step * share) * step).astype(value.dtype)
-        part = np.where(np.isfinite(part), part, 0).astype(value.dtype)
-        parts[places] = part
-        parts[first[places]] -= part
+    turns = [np.flatnonzero(rank == turn) for turn in range(1, int(rank.max(initial=0)) + 1)]
+    parts = np.ascontiguousarray(value)
+    parts = parts.copy() if np.shares_memory(parts, value) else parts
+    blocks = parts.reshape(-1, len(group), max(1, int(np.prod(value.shape[axis + 1 :]))))
+    weights = np.broadcast_to(shares, value.shape).reshape(blocks.shape) if shares.size == value.size else None
+    column = None if weights is not None else shares.reshape(1, -1, 1).astype(value.dtype)
+    step = max(1, BLOCK // max(1, blocks[0].size))
+    for start in range(0, len(blocks), step):
+        block = blocks[start : start + step]
+        chosen = column if weights is None else weights[start : start + step].astype(value.dtype)
+        for places in turns:
+            _cut(block, chosen, places, first[places])
     return parts
+
+
+BLOCK = 1 << 18
+"""Elements that are worked on at a time, so that they stay in the processor's cache."""
+
+
+def _cut(block: Array, shares: Array, places: NDArray[np.int64], first: NDArray[np.int64]) -> None:
+    """Moves the share of one copy of each unit from its original to the copy, in place."""
+    whole = np.take(block, first, axis=1)
+    with np.errstate(invalid="ignore"):
+        rest = whole - np.take(block, places, axis=1) * np.take(shares, places, axis=1)
+        part = whole - rest
+    if not np.isfinite(rest).all():  # an infinite weight stays with the original
+        bad = ~np.isfinite(rest)
+        rest[bad], part[bad] = whole[bad], 0
+    block[:, places], block[:, first] = part, rest
 
 
 def _ranks(group: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -11,6 +11,6 @@ from onnx_net2net.rules import (  # noqa: F401  # importing a family registers i
     reduction,
     selection,
 )
-from onnx_net2net.rules._registry import Rule, all_rules, find
+from onnx_net2net.rules._registry import Rule, all_rules, facts_of, find
 
-__all__ = ["Rule", "all_rules", "find"]
+__all__ = ["Rule", "all_rules", "facts_of", "find"]

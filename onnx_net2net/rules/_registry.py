@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from onnx_net2net.facts import Fact, Node
+from onnx_net2net.facts import Fact, Node, Pin, terms_of
 from onnx_net2net.spec import parse
+from onnx_net2net.unify import Atom
 
 Apply = Callable[[Node], list[Fact]]
 Test = Callable[[Node], bool]
@@ -83,6 +84,25 @@ def find(op: str, domain: str, opset: int) -> Rule | None:
     """The rule for an operator in a model that imports ``opset``, or None."""
     domain = "" if domain == "ai.onnx" else domain
     return next((r for r in _RULES.get((domain, op), ()) if r.since <= opset), None)
+
+
+def facts_of(rule: Rule, node: Node) -> list[Fact]:
+    """What a rule states of a node; a dimension that it does not speak of is pinned.
+
+    Raises:
+        Declined: If the rule has no answer for this node.
+    """
+    facts = rule.apply(node)
+    mentioned: set[int] = set()
+    pending = [term for fact in facts for term in terms_of(fact)]
+    while pending:
+        term = pending.pop()
+        if isinstance(term, Atom):
+            mentioned.add(id(term))
+        else:
+            pending.extend(term.parts)
+    silent = [t for terms in (*node.inputs, *node.outputs) for t in terms or () if t.size > 1 and id(t) not in mentioned]
+    return facts + [Pin(term, "its rule does not speak of this dimension") for term in silent]
 
 
 def all_rules() -> list[Rule]:

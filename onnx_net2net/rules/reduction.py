@@ -1,6 +1,6 @@
 """Reductions: exact over other axes; over the axis itself they are idempotent, uniform or pinned."""
 
-from onnx_net2net.facts import Equal, Fact, Node, Pin, Uniform
+from onnx_net2net.facts import Equal, Fact, Idempotent, Node, Pin, Uniform
 from onnx_net2net.rules._registry import rule
 
 _NOTATION = "X[..., {}d_axes, ...] -> Y[...]"
@@ -27,7 +27,8 @@ def reduced(node: Node, axes: list[int]) -> list[Fact]:
 
 @rule("ReduceMax", "ReduceMin", notation=_NOTATION.format("") + "  idempotent d")
 def idempotent(node: Node) -> list[Fact]:
-    return reduced(node, _axes(node, len(node.x(0))))
+    axes = _axes(node, len(node.x(0)))
+    return reduced(node, axes) + [Idempotent(node.x(0)[a]) for a in axes]
 
 
 @rule("ReduceMean", notation=_NOTATION.format("") + "  uniform d")

@@ -1,0 +1,238 @@
+"""What the commands report: documents for JSON, and rich tables made from the same documents."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from onnx import ModelProto, TensorProto
+from rich import box
+from rich.console import Console, RenderableType
+from rich.filesize import decimal
+from rich.table import Table
+from rich.text import Text
+
+from onnx_net2net.expansion import Expansion
+from onnx_net2net.inspection import Inspection, inspect
+from onnx_net2net.io import is_large
+from onnx_net2net.verify import Verdict
+
+STRUCTURE = (TensorProto.INT32, TensorProto.INT64, TensorProto.BOOL)
+"""Types of initializers that hold sizes and indices rather than parameters."""
+SHOWN = 3
+"""Names or reasons that are listed before the rest is counted."""
+WIDE = 1000
+"""Columns where no terminal sets a limit, so that names stay whole in pipes and files."""
+STYLES = {"free": "green", "uniform": "yellow", "pinned": "dim"}
+
+
+def parameters(model: ModelProto) -> int:
+    """Elements of all initializers that hold weights."""
+    return sum(math.prod(t.dims) for t in model.graph.initializer if t.data_type not in STRUCTURE)
+
+
+def weigh(model: ModelProto) -> int:
+    """Bytes that a model takes when it is written, weights included."""
+    return sum(len(t.raw_data) for t in model.graph.initializer) if is_large(model) else model.ByteSize()
+
+
+def finite(value: Any) -> Any:
+    """The same document with null for numbers that JSON does not know."""
+    if isinstance(value, Mapping):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def expansion_document(expansion: Expansion) -> dict[str, Any]:
+    """What an expansion does to its teacher; verification and output are still null."""
+    plan = expansion.plan
+    models = {"before": expansion.teacher, "after": expansion.model}
+    return {
+        "parameters": {when: parameters(model) for when, model in models.items()},
+        "bytes": {when: weigh(model) for when, model in models.items()},
+        "axes": {
+            "widened": [{"name": axis.name, "old": axis.old, "new": axis.new} for axis in plan.axes],
+            "pinned": [{"reason": reason, "axes": count} for reason, count in expansion.pinned.items()],
+            "skipped": [{"name": name, "reason": reason} for name, reason in expansion.skipped.items()],
+        },
+        "layers": [{"after": layer.tensor, "kind": layer.kind, "kernel": list(layer.kernel)} for layer in plan.layers],
+        "verification": None,
+        **({"drift": None} if plan.noise else {}),
+        "output": None,
+        "cloned": list(plan.cloned),
+    }
+
+
+def drift_document(verdict: Verdict) -> list[dict[str, Any]]:
+    """How far noise moved each output."""
+    return [{"name": output.name, "max_rel": output.max_rel} for output in verdict.outputs]
+
+
+def expansion_report(expansion: Expansion, document: Mapping[str, Any], detailed: bool) -> list[RenderableType]:
+    """The teacher and the student side by side, what became of the axes, and how the verification went."""
+    shown: list[RenderableType] = [_sizes(document), _facts(document)]
+    if expansion.plan.axes and (detailed or not document["output"]):
+        shown.append(_widened(document))
+    if expansion.plan.axes and detailed:
+        shown.append(_pinned(inspect(expansion.teacher)))
+    verification = document["verification"]
+    shown.append(verdict_line(verification) if verification else Text("not verified", "yellow"))
+    if document.get("drift"):
+        worst = max(document["drift"], key=lambda output: output["max_rel"])
+        shown.append(f"drift from noise: max_rel {worst['max_rel']:.3g} (output '{worst['name']}')")
+    return [*shown, f"written: {document['output'] or 'nothing'}"]
+
+
+def _sizes(document: Mapping[str, Any]) -> Table:
+    """Parameters and file size, before and after."""
+    table = _table("", "teacher", "student", "", right=(1, 2))
+    for title, key, shown in (("parameters", "parameters", "{:,}".format), ("file size", "bytes", decimal)):
+        before, after = document[key]["before"], document[key]["after"]
+        table.add_row(title, shown(before), shown(after), f"x{after / before:.2f}" if before else "")
+    return table
+
+
+def _facts(document: Mapping[str, Any]) -> Table:
+    """How many axes were widened, what pins or stops others, and what was inserted or copied."""
+    axes = document["axes"]
+    table = Table(box=None, show_header=False)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    rows: dict[str, list[str]] = {
+        "axes widened": [str(len(axes["widened"]))],
+        "axes pinned": [f"{item['axes']} by {item['reason']}" for item in axes["pinned"]],
+        "axes skipped": [f"{item['name']}: {item['reason']}" for item in axes["skipped"]],
+        "layers inserted": [_layer(layer) for layer in document["layers"]],
+        "constants in several versions": document["cloned"],
+    }
+    for title, lines in rows.items():
+        for i, line in enumerate(lines or ["none"]):
+            table.add_row("" if i else title, line)
+    return table
+
+
+def _widened(document: Mapping[str, Any]) -> Table:
+    """Every widened axis with its old and new size."""
+    table = _table("widened axis", "teacher", "", "student", right=(1, 3))
+    for axis in document["axes"]["widened"]:
+        table.add_row(axis["name"], str(axis["old"]), "->", str(axis["new"]))
+    return table
+
+
+def _pinned(inspection: Inspection) -> Table:
+    """Every pinned axis with its reason."""
+    table = _table("pinned axis", "size", "reason", right=(1,))
+    for info in inspection.axes:
+        if info.status == "pinned":
+            table.add_row(info.axis.name, str(info.axis.size), info.reason)
+    return table
+
+
+def inspection_report(inspection: Inspection, detailed: bool) -> list[RenderableType]:
+    """The axes, the places for layers and a summary; ``detailed`` lists pinned axes and refused places."""
+    free = [info for info in inspection.axes if info.status != "pinned"]
+    table = _table("axis", "size", "status", "carried by", "reason", right=(1,))
+    for info in inspection.axes if detailed else free:
+        carriers = dict.fromkeys((*info.tensors, *info.initializers))
+        cells = [info.axis.name, str(info.axis.size), Text(info.status, STYLES[info.status])]
+        table.add_row(*cells, _names(carriers, detailed), info.reason)
+    pinned = len(inspection.axes) - len(free)
+    shown: list[RenderableType] = [table]
+    if pinned and not detailed:
+        shown.append(_reasons(inspection))
+    if inspection.deepen or detailed:
+        shown.append(_places(inspection, detailed))
+    able = sum(bool(info.initializers) for info in free)
+    axes = f"{len(inspection.axes)} axes: {able} can be widened, {pinned} pinned"
+    return [*shown, f"{axes}; {len(inspection.deepen)} places for a layer, {len(inspection.refused)} refused"]
+
+
+def _reasons(inspection: Inspection) -> Table:
+    """How many axes each reason pins, most first."""
+    counts: dict[str, int] = {}
+    for info in inspection.axes:
+        if info.pins:
+            counts[info.pins[0].reason] = counts.get(info.pins[0].reason, 0) + 1
+    table = _table("pinned axes", "reason", right=(0,))
+    for reason, count in sorted(counts.items(), key=lambda item: -item[1]):
+        table.add_row(str(count), reason)
+    return table
+
+
+def _places(inspection: Inspection, detailed: bool) -> Table:
+    """Where a layer can go, and if ``detailed`` where it cannot."""
+    table = _table("deepen after", "layer", "channels", "reason", right=(2,))
+    for place in (*inspection.deepen, *(inspection.refused if detailed else ())):
+        table.add_row(place.tensor, place.kind, str(place.channels or ""), place.refusal)
+    return table
+
+
+def verdict_report(document: Mapping[str, Any]) -> list[RenderableType]:
+    """Every output with its differences, and the result in a line."""
+    table = _table("output", "max_abs", "max_rel", "tolerance", "result", right=(1, 2, 3))
+    for output in document["outputs"]:
+        failure = output.get("failure", "")
+        numbers = [f"{output[key]:.3g}" for key in ("max_abs", "max_rel", "tolerance")]
+        table.add_row(output["name"], *numbers, Text(failure, "red") if failure else Text("equal", "green"))
+    return [table, verdict_line(document)]
+
+
+def verdict_line(document: Mapping[str, Any]) -> Text:
+    """One line: whether the models are equivalent, and how closely."""
+    if not document["equivalent"]:
+        return Text(f"not equivalent: {document['reason']}", "red")
+    worst = max(document["outputs"], key=lambda output: output["max_rel"])
+    return Text(
+        f"equivalent: max_rel {worst['max_rel']:.3g}, tolerance {worst['tolerance']:.3g} (output '{worst['name']}', "
+        f"{document['samples']} samples on {', '.join(document['providers'])})",
+        "green",
+    )
+
+
+def obstacles(expansion: Expansion) -> str:
+    """What keeps every axis of a model as it is, in a line."""
+    reasons = [f"{name}: {reason}" for name, reason in expansion.skipped.items()]
+    return _some([*reasons, *(f"{count} pinned by {reason}" for reason, count in expansion.pinned.items())])
+
+
+def refusals(expansion: Expansion) -> str:
+    """Why no identity layer is exact anywhere in a model, in a line."""
+    refused = [f"{place.tensor}: {place.refusal}" for place in inspect(expansion.teacher).refused]
+    return _some(refused) or "none of its operators has f(f(x)) = f(x)"
+
+
+def _some(reasons: Sequence[str]) -> str:
+    """The first few reasons, and how many more there are."""
+    more = [f"and {len(reasons) - SHOWN} more, which inspect lists"] if len(reasons) > SHOWN else []
+    return "; ".join([*reasons[:SHOWN], *more])
+
+
+def _table(*titles: str, right: tuple[int, ...] = ()) -> Table:
+    """An empty table that folds long cells rather than cutting them."""
+    table = Table(box=box.SIMPLE_HEAD)
+    for i, title in enumerate(titles):
+        table.add_column(title, justify="right" if i in right else "left", overflow="fold")
+    return table
+
+
+def _names(names: Iterable[str], every: bool) -> str:
+    """A list of names, cut to the first few unless ``every`` one is wanted."""
+    listed = list(names)
+    if every or len(listed) <= SHOWN:
+        return ", ".join(listed)
+    return f"{', '.join(listed[:SHOWN])} and {len(listed) - SHOWN} more"
+
+
+def _layer(layer: Mapping[str, Any]) -> str:
+    kernel = "x".join(map(str, layer["kernel"]))
+    return f"{layer['kind']} {kernel}".strip() + f" after {layer['after']}"
+
+
+def console(stderr: bool = False) -> Console:
+    """A console that takes names of tensors as they are, markup or not."""
+    width = None if (sys.stderr if stderr else sys.stdout).isatty() else WIDE
+    return Console(stderr=stderr, width=width, markup=False, emoji=False, highlight=False)

@@ -1,0 +1,85 @@
+"""What a plan does not change stays as it was, byte for byte."""
+
+from __future__ import annotations
+
+from onnx import ModelProto, NodeProto
+
+from onnx_net2net import Plan
+
+
+def assert_untouched(teacher: ModelProto, student: ModelProto, plan: Plan) -> None:
+    """Compares all that the plan does not mention, in order."""
+    for field in {f.name for f, _ in (*teacher.ListFields(), *student.ListFields())} - {"graph"}:
+        assert getattr(teacher, field) == getattr(student, field), field
+    assert teacher.graph.output == student.graph.output
+    for field in ("name", "doc_string", "quantization_annotation", "sparse_initializer", "metadata_props"):
+        assert getattr(teacher.graph, field) == getattr(student.graph, field), field
+    _values(teacher, student, plan)
+    _initializers(teacher, student, plan)
+    _nodes(teacher, student, plan)
+
+
+def _new(plan: Plan) -> set[str]:
+    return {c.name for c in plan.constants} | {s.name for s in plan.sizes} | {x.names[0] for x in plan.layers}
+
+
+def _values(teacher: ModelProto, student: ModelProto, plan: Plan) -> None:
+    changed = _new(plan) | {name for name, _ in plan.shapes}
+    constant = {t.name for t in teacher.graph.initializer}
+    for field in ("input", "value_info"):
+        after = [v for v in getattr(student.graph, field) if v.name not in changed]
+        kept = {v.name for v in after}
+        before = [v for v in getattr(teacher.graph, field) if v.name not in changed]
+        before = [v for v in before if v.name in kept or v.name not in constant]
+        if field == "value_info":
+            before = [v for v in before if v.name in kept or _alive(student, v.name)]
+        assert [v.SerializeToString() for v in before] == [v.SerializeToString() for v in after], field
+
+
+def _alive(student: ModelProto, name: str) -> bool:
+    return any(name in (*node.input, *node.output) for node in student.graph.node)
+
+
+def _initializers(teacher: ModelProto, student: ModelProto, plan: Plan) -> None:
+    kept = {t.name for t in student.graph.initializer} - _new(plan)
+    before = [t.SerializeToString() for t in teacher.graph.initializer if t.name in kept]
+    after = [t.SerializeToString() for t in student.graph.initializer if t.name in kept]
+    assert before == after
+    gone = {t.name for t in teacher.graph.initializer} - kept - _new(plan)
+    read = {name for node in student.graph.node for name in node.input}
+    assert not gone & read
+    order = [t.name for t in student.graph.initializer if t.name in {t.name for t in teacher.graph.initializer}]
+    assert order == [t.name for t in teacher.graph.initializer if t.name in set(order)]
+
+
+def _nodes(teacher: ModelProto, student: ModelProto, plan: Plan) -> None:
+    """The teacher's nodes stand in the student in their order, but for inputs and sizes the plan rewrites."""
+    slots = {use for c in plan.constants for use in c.uses} | {(s.node, s.where) for s in plan.sizes}
+    dropped = {c.source for c in plan.constants} | {t.name for t in teacher.graph.initializer}
+    layers = {name for layer in plan.layers for name in layer.names}
+    places = {layer.after for layer in plan.layers}
+    mine = iter([node for node in student.graph.node if node.name not in layers])
+    current = next(mine, None)
+    for i, node in enumerate(teacher.graph.node):
+        touched = {where for k, where in slots if k == i}
+        if current is not None and _plain(node, touched, i in places) == _plain(current, touched, i in places):
+            current = next(mine, None)
+        else:  # only a constant that nothing reads any more may go
+            assert all(name in dropped or not _alive(student, name) for name in node.output), node.name
+    assert current is None, current
+
+
+def _plain(node: NodeProto, touched: set[int | str], deepened: bool) -> bytes:
+    copy = NodeProto()
+    copy.CopyFrom(node)
+    for where in touched:
+        if isinstance(where, int):
+            while len(copy.input) <= where:
+                copy.input.append("")
+            copy.input[where] = "rewritten"
+    kept = [a for a in copy.attribute if a.name not in touched and not ("split" in touched and a.name == "num_outputs")]
+    del copy.attribute[:]
+    copy.attribute.extend(kept)
+    if deepened:
+        copy.output[0] = "renamed"
+    return copy.SerializeToString()
