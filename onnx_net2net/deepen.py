@@ -18,10 +18,10 @@ from onnx_graphsurgeon.exporters.onnx_exporter import OnnxExporter
 
 from onnx_net2net import rules
 from onnx_net2net.axes import atoms
+from onnx_net2net.axis_map import AxisMap
 from onnx_net2net.errors import RequestError, UsageError
 from onnx_net2net.facts import Node
 from onnx_net2net.graph import FLOATS, Graph, attributes, label
-from onnx_net2net.infer import AxisMap
 from onnx_net2net.plan import Layer, Plan, check_teacher, fingerprint
 from onnx_net2net.planner import Names
 
@@ -81,7 +81,7 @@ def places(found: AxisMap) -> list[Place]:
 
 def _idempotent(graph: Graph, i: int) -> bool:
     proto = graph.nodes[i]
-    opset = graph.opsets.get("" if proto.domain == "ai.onnx" else proto.domain, 1)
+    opset = graph.opset(proto.domain)
     rule = rules.find(proto.op_type, proto.domain, opset)
     if rule is None:
         return False
@@ -143,8 +143,10 @@ def _find(found: AxisMap, every: Sequence[Place], name: str) -> Place:
         if name in (place.tensor, found.graph.nodes[place.node].name):
             if place.refusal:
                 raise RequestError(
-                    place.refusal, "choose another place; inspect lists them",
-                    op=label(found.graph.nodes[place.node]), tensor=place.tensor,
+                    place.refusal,
+                    "choose another place; inspect lists them",
+                    op=label(found.graph.nodes[place.node]),
+                    tensor=place.tensor,
                 )
             return place
     for node in found.graph.nodes:
@@ -152,7 +154,9 @@ def _find(found: AxisMap, every: Sequence[Place], name: str) -> Place:
             raise RequestError(
                 "an identity layer after it is not exact, since f(f(x)) is not f(x)",
                 "choose a Relu, Clip or another idempotent activation; inspect lists them",
-                op=node.op_type, node=node.name, tensor=node.output[0],
+                op=node.op_type,
+                node=node.name,
+                tensor=node.output[0],
             )
     raise RequestError("no node or tensor has this name", "inspect lists the places", op="after", tensor=name)
 
@@ -164,14 +168,14 @@ def _layer(graph: Graph, place: Place, kernel: Kernel, names: Names) -> Layer:
         if len(kernel) != spatial:
             shown = "x".join(map(str, kernel))
             raise RequestError(
-                f"a kernel of {shown} does not fit {spatial} spatial dimensions", "give one side for each",
-                op=label(graph.nodes[place.node]), tensor=place.tensor,
+                f"a kernel of {shown} does not fit {spatial} spatial dimensions",
+                "give one side for each",
+                op=label(graph.nodes[place.node]),
+                tensor=place.tensor,
             )
     base = f"{place.tensor}_deeper"
     made = [names.new(f"{base}_{what}") for what in ("weight", "layer", "linear", "activation", "input")]
-    return Layer(
-        place.kind, place.node, place.tensor, place.channels, kernel, graph.dtype(place.tensor), tuple(made)
-    )
+    return Layer(place.kind, place.node, place.tensor, place.channels, kernel, graph.dtype(place.tensor), tuple(made))
 
 
 def identity_weight(layer: Layer) -> NDArray[Any]:
@@ -179,7 +183,8 @@ def identity_weight(layer: Layer) -> NDArray[Any]:
     dtype = helper.tensor_dtype_to_np_dtype(layer.dtype)
     weight = np.zeros((layer.channels, layer.channels, *layer.kernel), dtype)
     every = np.arange(layer.channels)
-    weight[(every, every, *(n // 2 for n in layer.kernel))] = 1
+    centre = [np.full_like(every, n // 2) for n in layer.kernel]
+    weight[(every, every, *centre)] = 1
     return weight
 
 
@@ -239,4 +244,5 @@ def _linear(layer: Layer, name: str, before: str, weight: str, after: str) -> No
         pads = [n // 2 for n in layer.kernel]
         attrs = {"kernel_shape": list(layer.kernel), "pads": pads + pads}
     node = gs.Node(layer.kind, name, attrs, [gs.Variable(before), gs.Variable(weight)], [gs.Variable(after)])
-    return OnnxExporter.export_node(node)
+    exported: NodeProto = OnnxExporter.export_node(node)
+    return exported

@@ -25,9 +25,7 @@ class Net2NetError(Exception):
         tensor: Name of the tensor, initializer or axis.
     """
 
-    def __init__(
-        self, wrong: str, way_out: str = "", *, op: str = "", node: str = "", tensor: str = ""
-    ) -> None:
+    def __init__(self, wrong: str, way_out: str = "", *, op: str = "", node: str = "", tensor: str = "") -> None:
         super().__init__(message(op, node, tensor, wrong, way_out))
 
 
@@ -55,5 +53,5 @@ class SizeMismatch(Net2NetError):
     """Two terms that an equation calls equal have different sizes."""
 
 
-class Declined(Exception):  # noqa: N818  # control flow between a rule and the engine, not an error
+class Declined(Exception):  # control flow between a rule and the engine, not an error
     """Raised by a rule that cannot answer for a node; its text is the reason of the pins."""

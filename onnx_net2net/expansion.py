@@ -36,9 +36,7 @@ class Expansion:
         pinned: What pins the other axes of weights -> how many axes.
     """
 
-    def __init__(
-        self, teacher: ModelProto, plan: Plan, skipped: Mapping[str, str], pinned: Mapping[str, int]
-    ) -> None:
+    def __init__(self, teacher: ModelProto, plan: Plan, skipped: Mapping[str, str], pinned: Mapping[str, int]) -> None:
         self.teacher = teacher
         self.plan = plan
         self.skipped = dict(skipped)

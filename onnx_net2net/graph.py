@@ -122,15 +122,20 @@ class Graph:
                     raise ModelError(
                         "no earlier node makes this input",
                         "sort the graph topologically and check it with onnx.checker",
-                        op=node.op_type, node=node.name, tensor=name,
+                        op=node.op_type,
+                        node=node.name,
+                        tensor=name,
                     )
                 if name:
                     self.consumers.setdefault(name, []).append((i, slot))
             for name in filter(None, node.output):
                 if name in self.producer or name in self.initializers:
                     raise ModelError(
-                        "this tensor is made twice", "give every tensor a name of its own",
-                        op=node.op_type, node=node.name, tensor=name,
+                        "this tensor is made twice",
+                        "give every tensor a name of its own",
+                        op=node.op_type,
+                        node=node.name,
+                        tensor=name,
                     )
                 self.producer[name] = i
                 known.add(name)
@@ -152,7 +157,12 @@ class Graph:
             schema = onnx.defs.get_schema(node.op_type, self.opsets.get("", 1), "")
         except onnx.defs.SchemaError:
             return False
-        return bool(schema.node_determinism == onnx.defs.OpSchema.NodeDeterminism.Deterministic)
+        determinism: Any = schema
+        return bool(determinism.node_determinism == onnx.defs.OpSchema.NodeDeterminism.Deterministic)
+
+    def tensor(self, use: tuple[int, int]) -> str:
+        """The tensor that a node reads in an input slot."""
+        return str(self.nodes[use[0]].input[use[1]])
 
     def dynamic(self) -> dict[str, str]:
         """The dynamic dimensions of the graph inputs: key for ``trial`` -> input they were seen in."""
@@ -174,11 +184,17 @@ class Graph:
             inferred = onnx.shape_inference.infer_shapes(bare, data_prop=True, strict_mode=bool(self.trial))
         except onnx.shape_inference.InferenceError as error:
             raise ModelError(str(error).strip().splitlines()[-1], "check the model with onnx.checker") from error
-        found = {t.name: (t.data_type, tuple(t.dims)) for t in self.proto.initializer}
+        found: dict[str, tuple[int, Shape | None]] = {
+            t.name: (t.data_type, tuple(t.dims)) for t in self.proto.initializer
+        }
         graph = inferred.graph
         for value in (*graph.input, *graph.value_info, *graph.output):
             found.setdefault(value.name, _type(value))
         return found
+
+    def opset(self, domain: str) -> int:
+        """The version of an operator domain that the model imports."""
+        return int(self.opsets.get("" if domain == "ai.onnx" else domain, 1))
 
     def shape(self, name: str) -> Shape | None:
         """Shape of a tensor, or None where it is not known."""
@@ -228,7 +244,8 @@ class Graph:
         feeds = {name: self._values[name] for name in node.input if name}
         unknown = onnx.TypeProto()
         graph = helper.make_graph(
-            [node], "constant",
+            [node],
+            "constant",
             [helper.make_value_info(name, unknown) for name in feeds],
             [helper.make_value_info(name, unknown) for name in node.output if name],
         )
@@ -238,8 +255,11 @@ class Graph:
             results = ReferenceEvaluator(single).run(None, feeds)
         except Exception as error:  # the reference implementations raise anything at all
             raise ModelError(
-                f"this constant cannot be evaluated ({error})", "fold constants before expanding",
-                op=node.op_type, node=node.name, tensor=next(iter(node.output), ""),
+                f"this constant cannot be evaluated ({error})",
+                "fold constants before expanding",
+                op=node.op_type,
+                node=node.name,
+                tensor=next(iter(node.output), ""),
             ) from error
         return dict(zip(filter(None, node.output), map(np.asarray, results), strict=True))
 
@@ -261,8 +281,10 @@ def read_tensor(tensor: TensorProto) -> NDArray[Any]:
         return numpy_helper.to_array(tensor)
     except Exception as error:
         raise ModelError(
-            f"its data does not fit its shape {list(tensor.dims)}", "export the model again",
-            op="initializer", tensor=tensor.name,
+            f"its data does not fit its shape {list(tensor.dims)}",
+            "export the model again",
+            op="initializer",
+            tensor=tensor.name,
         ) from error
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from onnx_net2net.axis_map import AxisInfo, AxisMap
 from onnx_net2net.deepen import Place, places
 from onnx_net2net.graph import label
-from onnx_net2net.infer import AxisInfo, AxisMap, infer
+from onnx_net2net.infer import infer
 from onnx_net2net.io import Model, load
 
 

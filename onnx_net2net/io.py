@@ -8,7 +8,7 @@ import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import onnx
 import onnx_graphsurgeon as gs
@@ -17,7 +17,7 @@ from onnx import ModelProto, TensorProto
 
 from onnx_net2net.errors import ModelError
 
-Model = str | os.PathLike[str] | ModelProto | gs.Graph
+Model: TypeAlias = str | os.PathLike[str] | ModelProto | gs.Graph
 LIMIT = 2**31 - 2**20
 """Bytes that one protobuf message can hold, with some room to spare."""
 INLINE = 1024
@@ -33,7 +33,7 @@ def load(model: Model) -> ModelProto:
     if isinstance(model, ModelProto):
         return model
     if isinstance(model, gs.Graph):
-        exported = gs.export_onnx(model)
+        exported: ModelProto = gs.export_onnx(model)
         exported.ir_version = max(exported.ir_version, 4)  # its initializers are not listed as inputs
         return exported
     path = Path(model)
@@ -46,7 +46,9 @@ def load(model: Model) -> ModelProto:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else "it is not an ONNX model"
         raise ModelError(reason, "export the model again", op="file", tensor=str(path)) from error
     if not loaded.graph.node or not loaded.opset_import:
-        raise ModelError("it is not an ONNX model, or an empty one", "export the model again", op="file", tensor=str(path))
+        raise ModelError(
+            "it is not an ONNX model, or an empty one", "export the model again", op="file", tensor=str(path)
+        )
     return loaded
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -171,7 +172,7 @@ class Plan:
             body = json.loads(text)
             if body.pop("onnx_net2net_plan") != VERSION:
                 raise ValueError("another version")
-            lists = {
+            lists: dict[str, Callable[[Any], Any]] = {
                 "axes": _decode_axis,
                 "constants": _decode_constant,
                 "sizes": lambda item: SizePlan(**{**item, "values": tuple(item["values"])}),
@@ -179,7 +180,9 @@ class Plan:
                 "layers": _decode_layer,
                 "cloned": str,
             }
-            known = {name: tuple(decode(item) for item in body.pop(name)) for name, decode in lists.items()}
+            known: dict[str, Any] = {
+                name: tuple(decode(item) for item in body.pop(name)) for name, decode in lists.items()
+            }
             return cls(**body, **known)
         except (ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
             raise RequestError(
@@ -229,8 +232,9 @@ def _encode(value: Any) -> Any:
 def _decode_dim(item: dict[str, Any]) -> Dim:
     if "axis" in item:
         return Axis(item["axis"], item["size"])
-    (kind, parts), = item.items()
-    return {"prod": Prod, "sum": Sum}[kind](tuple(_decode_dim(part) for part in parts))
+    ((kind, parts),) = item.items()
+    inner = tuple(_decode_dim(part) for part in parts)
+    return Prod(inner) if {"prod": True, "sum": False}[kind] else Sum(inner)
 
 
 def _decode_axis(item: dict[str, Any]) -> AxisPlan:

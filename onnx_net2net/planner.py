@@ -8,10 +8,10 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_net2net.axes import Dim, Index, Maps, index, new_size, size, substitute, touches
+from onnx_net2net.axes import Axis, Dim, Index, Maps, index, new_size, size, substitute, touches
+from onnx_net2net.axis_map import AxisMap, Slot, Written
 from onnx_net2net.errors import ModelError, RequestError
 from onnx_net2net.graph import Graph
-from onnx_net2net.infer import AxisMap, Slot, Written
 from onnx_net2net.plan import AxisPlan, ConstantPlan, Plan, SizePlan, Split, SplitPlan, fingerprint
 
 
@@ -36,9 +36,7 @@ def plan_widening(
             rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
             chosen = draw_map(info.axis.size, sizes[name], rng, uniform=bool(info.uniform))
             shares = draw_fractions(chosen, info.axis.size, split, rng)
-            axes.append(
-                AxisPlan(name, info.axis.size, sizes[name], tuple(chosen.tolist()), tuple(shares.tolist()))
-            )
+            axes.append(AxisPlan(name, info.axis.size, sizes[name], tuple(chosen.tolist()), tuple(shares.tolist())))
     return complete(found, tuple(axes), seed=seed, split=split, noise=noise)
 
 
@@ -109,10 +107,10 @@ def certify(found: AxisMap, maps: Maps) -> int:
             raise RequestError("the model has no such axis", "make a plan for this model", op="plan", tensor=name)
         if info.pins:
             raise RequestError(f"it cannot grow, {info.reason}", "leave it out", op="axis", tensor=name)
+        if chosen.min(initial=0) < 0 or chosen.max(initial=0) >= info.axis.size:
+            raise RequestError("its map leaves the axis", "map to units of the teacher", op="axis", tensor=name)
         if len(chosen) < info.axis.size or np.any(np.bincount(chosen, minlength=info.axis.size) < 1):
             raise RequestError("its map loses units", "map to every unit at least once", op="axis", tensor=name)
-        if chosen.min() < 0 or chosen.max() >= info.axis.size:
-            raise RequestError("its map leaves the axis", "map to units of the teacher", op="axis", tensor=name)
     for left, right, node in found.equations:
         a, b = _trim(left, right)
         if touches(a, maps) or touches(b, maps):
@@ -121,20 +119,27 @@ def certify(found: AxisMap, maps: Maps) -> int:
                 raise RequestError(f"the maps break an equation of {node}", "report this as a bug", op="certificate")
     for dim, blame in found.uniform:
         if touches(dim, maps) and len(set(np.bincount(index(dim, maps), minlength=size(dim)).tolist())) > 1:
-            raise RequestError(f"units get unequally many copies under {blame}", "use a whole multiple", op="certificate")
+            raise RequestError(
+                f"units get unequally many copies under {blame}", "use a whole multiple", op="certificate"
+            )
     return proved
 
 
 def _trim(left: Dim, right: Dim) -> tuple[Dim, Dim]:
     """Leaves out the outer and inner factors that both sides share to the letter, which keeps indices small."""
-    if type(left) is not type(right) or not hasattr(left, "parts") or not hasattr(right, "parts"):
+    if isinstance(left, Axis) or isinstance(right, Axis) or type(left) is not type(right):
         return left, right
     a, b = list(left.parts), list(right.parts)
     while a and b and a[0] == b[0]:
         del a[0], b[0]
     while a and b and a[-1] == b[-1]:
         del a[-1], b[-1]
-    return type(left)(tuple(a)), type(right)(tuple(b))
+    kind = type(left)
+    return kind(tuple(a)), kind(tuple(b))
+
+
+Version = tuple[tuple[Dim, ...], tuple[SplitPlan, ...]]
+"""What distinguishes the versions of one constant: its terms, and how it is split."""
 
 
 class _Constants:
@@ -152,12 +157,12 @@ class _Constants:
 
     def plan(self) -> tuple[tuple[ConstantPlan, ...], list[str]]:
         """A plan for each version of each constant that changes, and the constants that were cloned."""
-        groups: dict[str, dict[object, list[Slot]]] = {}
+        groups: dict[str, dict[Version | None, list[Slot]]] = {}
         for use, dims in self.found.uses.items():
             plain = tuple(self._plain(dim) for dim in dims)
             key = (plain, tuple(self.scaled.get(use, ())))
             changed = any(touches(dim, self.maps) for dim in plain) or key[1]
-            tensor = self.graph.nodes[use[0]].input[use[1]]
+            tensor = self.graph.tensor(use)
             groups.setdefault(tensor, {}).setdefault(key if changed else None, []).append(use)
         plans, cloned = [], []
         names = Names(self.graph)
@@ -168,13 +173,12 @@ class _Constants:
                 cloned.append(tensor)
             for n, key in enumerate(changed_keys):
                 name = tensor if n == 0 and not kept else names.new(f"{tensor}_wide")
-                dims, splits = key  # type: ignore[misc]  # keys other than None are such pairs
-                plans.append(ConstantPlan(tensor, name, tuple(versions[key]), dims, splits))
+                plans.append(ConstantPlan(tensor, name, tuple(versions[key]), *key))
         return tuple(plans), cloned
 
     def _plain(self, dim: Dim) -> Dim:
         """A term in which all that stays is one nameless axis, so that equal changes compare equal."""
-        return substitute(dim, lambda axis: axis if axis.name in self.maps else type(axis)("", axis.size))
+        return substitute(dim, lambda axis: axis if axis.name in self.maps else Axis("", axis.size))
 
     def _only_slots(self, tensor: str) -> bool:
         """Whether nothing but computing nodes reads the tensor: no constant node, subgraph or output."""
@@ -270,5 +274,3 @@ def _shapes(found: AxisMap, maps: Maps) -> Iterable[tuple[str, tuple[int, ...]]]
     for name, dims in found.dims.items():
         if name in mentioned and any(touches(dim, maps) for dim in dims):
             yield name, tuple(new_size(dim, maps) if touches(dim, maps) else -1 for dim in dims)
-
-

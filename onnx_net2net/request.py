@@ -10,8 +10,8 @@ from decimal import ROUND_HALF_UP, Decimal
 from fnmatch import fnmatchcase
 
 from onnx_net2net.axes import Axis, Dim, Prod, atoms
+from onnx_net2net.axis_map import AxisMap
 from onnx_net2net.errors import RequestError, UsageError
-from onnx_net2net.infer import AxisMap
 
 Width = int | str
 
@@ -64,7 +64,9 @@ def sizes(
         if wanted[axis.name] < axis.size:
             raise RequestError(
                 f"it has {axis.size} units and cannot shrink to {wanted[axis.name]}",
-                "ask for at least as many", op="axis", tensor=axis.name,
+                "ask for at least as many",
+                op="axis",
+                tensor=axis.name,
             )
     named = {find_axis(found, text).name for text in widths}
     _balance(found, wanted, named, skipped)
@@ -103,10 +105,9 @@ def _by_carrier(found: AxisMap, text: str) -> list[Axis]:
     nodes = {node.name: node for node in graph.nodes if node.name}
     name, _, tail = text.rpartition(":")
     dim = int(tail) if name and re.fullmatch(r"-?\d+", tail) else None
-    for base, place in ((text, None), (name, dim)):
-        if base and base in nodes and base not in found.dims:
-            base = next(iter(nodes[base].output), base)
-        used = [use for use in found.uses if graph.nodes[use[0]].input[use[1]] == base]
+    for given, place in ((text, None), (name, dim)):
+        base = nodes[given].output[0] if given in nodes and given not in found.dims else given
+        used = [use for use in found.uses if base and graph.tensor(use) == base]
         options = [found.dims[base]] if base in found.dims else [found.uses[use] for use in used]
         if not options:
             continue
@@ -127,11 +128,9 @@ def _carried(found: AxisMap, use: tuple[int, int]) -> list[Dim]:
 
 
 def _is_channel(found: AxisMap, dim: Dim) -> bool:
-    """Whether a constant carries some axis of the dimension and it is not just positions of a kernel."""
-    return any(
-        found.axes[axis.name].initializers and (found.axes[axis.name].status != "pinned" or found.axes[axis.name].tensors)
-        for axis in atoms(dim)
-    )
+    """Whether a weight has some axis of the dimension, and not just positions of a kernel."""
+    infos = [found.axes[axis.name] for axis in atoms(dim)]
+    return any(info.initializers and (info.status != "pinned" or info.tensors) for info in infos)
 
 
 def _channels(found: AxisMap, only: Sequence[str], skip: Sequence[str]) -> list[str]:
@@ -181,7 +180,7 @@ def _taken(found: AxisMap, name: str, only: Sequence[str], skip: Sequence[str]) 
         return True
     info, graph = found.axes[name], found.graph
     nodes = [graph.nodes[graph.producer[t]].name for t in info.tensors if t in graph.producer]
-    names = [name, *info.tensors, *info.initializers, *nodes]
+    names = [name, *info.tensors, *info.carried_by, *nodes]
 
     def matches(globs: Sequence[str]) -> bool:
         return any(fnmatchcase(n, glob) or n == glob for glob in globs for n in names)
@@ -207,7 +206,9 @@ def _balance(found: AxisMap, wanted: dict[str, int], named: set[str], skipped: d
             if insisted:
                 raise RequestError(
                     f"it cannot become {wanted[insisted[0]]} wide, {reason}",
-                    "ask for a whole multiple", op="axis", tensor=insisted[0],
+                    "ask for a whole multiple",
+                    op="axis",
+                    tensor=insisted[0],
                 )
             for name in axes:
                 skipped[name] = reason
@@ -252,5 +253,3 @@ def pinned_by(found: AxisMap) -> dict[str, int]:
 
 def _kernel(reason: str) -> bool:
     return reason.startswith("positions")
-
-

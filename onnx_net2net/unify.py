@@ -176,9 +176,7 @@ class Solver:
             return str(term.size)
         merge = isinstance(term, Product)
         parts = (self.resolve(part) for part in term.parts)
-        shown = [
-            f"({self.sizes(p)})" if merge and isinstance(p, Concatenation) else self.sizes(p) for p in parts
-        ]
+        shown = [f"({self.sizes(p)})" if merge and isinstance(p, Concatenation) else self.sizes(p) for p in parts]
         return ("*" if merge else "+").join(shown)
 
     def _flatten(self, term: Product | Concatenation) -> Term:

@@ -66,9 +66,8 @@ def _split(value: Array, split: SplitPlan, constant: ConstantPlan, plan: Plan) -
         rng = np.random.default_rng([plan.seed, zlib.crc32(constant.name.encode()), split.axis])
         drawn = rng.uniform(0.5, 1.5, value.shape)
         total = np.zeros((*value.shape[: split.axis], int(group.max()) + 1, *value.shape[split.axis + 1 :]))
-        before = (slice(None),) * split.axis
-        np.add.at(total, (*before, group), drawn)
-        return exact_parts(value, drawn / total[(*before, group)], group, split.axis)
+        np.add.at(np.moveaxis(total, split.axis, 0), group, np.moveaxis(drawn, split.axis, 0))
+        return exact_parts(value, drawn / np.take(total, group, split.axis), group, split.axis)
     shares = np.ones(new_size(split.before, maps))
     for share in (fractions(split.over, maps, plan.fractions), np.ones(new_size(split.after, maps))):
         shares = np.multiply.outer(shares, share).ravel()
@@ -105,12 +104,11 @@ def exact_parts(value: Array, shares: NDArray[np.float64], group: NDArray[np.int
     parts = np.ascontiguousarray(value)
     parts = parts.copy() if np.shares_memory(parts, value) else parts
     blocks = parts.reshape(-1, len(group), max(1, int(np.prod(value.shape[axis + 1 :]))))
-    weights = np.broadcast_to(shares, value.shape).reshape(blocks.shape) if shares.size == value.size else None
-    column = None if weights is not None else shares.reshape(1, -1, 1).astype(value.dtype)
+    every = shares.reshape(blocks.shape if shares.size == value.size else (1, -1, 1))
     step = max(1, BLOCK // max(1, blocks[0].size))
     for start in range(0, len(blocks), step):
         block = blocks[start : start + step]
-        chosen = column if weights is None else weights[start : start + step].astype(value.dtype)
+        chosen = (every[start : start + step] if len(every) > 1 else every).astype(value.dtype)
         for places in turns:
             _cut(block, chosen, places, first[places])
     return parts
@@ -266,5 +264,3 @@ def _set_shape(info: Any, shape: tuple[int, ...]) -> None:
     dims = info.type.tensor_type.shape.dim
     for dim, n in zip(dims, shape, strict=False):
         dim.dim_value = n
-
-

@@ -81,9 +81,17 @@ ELEMENTWISE = [
         "(float[2,3] x) => (float[2,3] y) <float lo = {-1.0}, float hi = {1.0}> { y = Clip(x, lo, hi) }",
         "x[a, b] -> y[a, b]",
     ),
-    Case("Clip opset 6", "(float[2,3] x) => (float[2,3] y) { y = Clip<min=-0.5, max=0.7>(x) }", "x[a, b] -> y[a, b]", 9),
-    Case("ThresholdedRelu", "(float[2,3] x) => (float[2,3] y) { y = ThresholdedRelu<alpha=0.3>(x) }", "x[a, b] -> y[a, b]"),
-    Case("Dropout", "(float[2,3] x) => (float[2,3] y) { y, mask = Dropout(x) }", "x[a, b] -> y[a, b]", 13, redundant=True),
+    Case(
+        "Clip opset 6", "(float[2,3] x) => (float[2,3] y) { y = Clip<min=-0.5, max=0.7>(x) }", "x[a, b] -> y[a, b]", 9
+    ),
+    Case(
+        "ThresholdedRelu",
+        "(float[2,3] x) => (float[2,3] y) { y = ThresholdedRelu<alpha=0.3>(x) }",
+        "x[a, b] -> y[a, b]",
+    ),
+    Case(
+        "Dropout", "(float[2,3] x) => (float[2,3] y) { y, mask = Dropout(x) }", "x[a, b] -> y[a, b]", 13, redundant=True
+    ),
     Case(
         "Dropout with its mask",
         "(float[2,3] x) => (float[2,3] y, bool[2,3] m) { y, m = Dropout(x) }",
@@ -167,8 +175,12 @@ LINEAR = [
         "(float[2,5,3] x) => (float[2,5,4] y) <float[2,3,4] w> { y = MatMul(x, w) }",
         "x[a, b, c] w[a, c, d] -> y[a, b, d]",
     ),
-    Case("MatMul by a vector", "(float[2,3] x) => (float[2] y) <float[3] w> { y = MatMul(x, w) }", "x[a, b] w[b] -> y[a]"),
-    Case("MatMul of a vector", "(float[3] x) => (float[4] y) <float[3,4] w> { y = MatMul(x, w) }", "x[a] w[a, b] -> y[b]"),
+    Case(
+        "MatMul by a vector", "(float[2,3] x) => (float[2] y) <float[3] w> { y = MatMul(x, w) }", "x[a, b] w[b] -> y[a]"
+    ),
+    Case(
+        "MatMul of a vector", "(float[3] x) => (float[4] y) <float[3,4] w> { y = MatMul(x, w) }", "x[a] w[a, b] -> y[b]"
+    ),
     Case(
         "MatMul of two activations",
         "(float[2,5,3] x, float[2,3,4] z) => (float[2,5,4] y) { y = MatMul(x, z) }",
@@ -267,7 +279,7 @@ JOINING = [
     ),
     Case(
         "Pad by reflection",
-        "(float[2,3,4] x) => (float[2,3,6] y) <int64[6] p = {0, 0, 1, 0, 0, 1}> { y = Pad<mode=\"reflect\">(x, p) }",
+        '(float[2,3,4] x) => (float[2,3,6] y) <int64[6] p = {0, 0, 1, 0, 0, 1}> { y = Pad<mode="reflect">(x, p) }',
         "x[a, b, !] -> y[a, b, !]",
     ),
     Case(
@@ -286,7 +298,8 @@ LAYOUT = [
     Case("Flatten", "(float[2,3,4,5] x) => (float[6,20] y) { y = Flatten<axis=2>(x) }", "x[a, b, c, d] -> y[a*b, c*d]"),
     Case("Flatten all", "(float[2,3] x) => (float[1,6] y) { y = Flatten<axis=0>(x) }", "x[a, b] -> y[1, a*b]"),
     Case(
-        "Flatten counted from the end", "(float[2,3,4] x) => (float[6,4] y) { y = Flatten<axis=-1>(x) }",
+        "Flatten counted from the end",
+        "(float[2,3,4] x) => (float[6,4] y) { y = Flatten<axis=-1>(x) }",
         "x[a, b, c] -> y[a*b, c]",
     ),
     Case(
@@ -316,7 +329,11 @@ LAYOUT = [
         "{ u = Reshape(x, s) v = Transpose<perm=[0,2,1,3]>(u) y = Reshape(v, t) }",
         "x[a, b*c, d] -> y[a, c*b, d]",
     ),
-    Case("Transpose", "(float[2,3,4] x) => (float[4,2,3] y) { y = Transpose<perm=[2,0,1]>(x) }", "x[a, b, c] -> y[c, a, b]"),
+    Case(
+        "Transpose",
+        "(float[2,3,4] x) => (float[4,2,3] y) { y = Transpose<perm=[2,0,1]>(x) }",
+        "x[a, b, c] -> y[c, a, b]",
+    ),
     Case("Transpose by default", "(float[2,3] x) => (float[3,2] y) { y = Transpose(x) }", "x[a, b] -> y[b, a]"),
     Case(
         "Squeeze",
@@ -324,13 +341,23 @@ LAYOUT = [
         "x[a, 1, b] -> y[a, b]",
     ),
     Case("Squeeze all", "(float[2,1,3,1] x) => (float[2,3] y) { y = Squeeze(x) }", "x[a, 1, b, 1] -> y[a, b]"),
-    Case("Squeeze opset 11", "(float[2,1,3] x) => (float[2,3] y) { y = Squeeze<axes=[-2]>(x) }", "x[a, 1, b] -> y[a, b]", 11),
+    Case(
+        "Squeeze opset 11",
+        "(float[2,1,3] x) => (float[2,3] y) { y = Squeeze<axes=[-2]>(x) }",
+        "x[a, 1, b] -> y[a, b]",
+        11,
+    ),
     Case(
         "Unsqueeze",
         "(float[2,3] x) => (float[2,1,3,1] y) <int64[2] a = {1, -1}> { y = Unsqueeze(x, a) }",
         "x[a, b] -> y[a, 1, b, 1]",
     ),
-    Case("Unsqueeze opset 11", "(float[2,3] x) => (float[1,2,3] y) { y = Unsqueeze<axes=[0]>(x) }", "x[a, b] -> y[1, a, b]", 11),
+    Case(
+        "Unsqueeze opset 11",
+        "(float[2,3] x) => (float[1,2,3] y) { y = Unsqueeze<axes=[0]>(x) }",
+        "x[a, b] -> y[1, a, b]",
+        11,
+    ),
     Case(
         "DepthToSpace DCR",
         "(float[2,12,2,3] x) => (float[2,3,4,6] y) { y = DepthToSpace<blocksize=2>(x) }",
@@ -338,7 +365,7 @@ LAYOUT = [
     ),
     Case(
         "DepthToSpace CRD",
-        "(float[2,12,2,3] x) => (float[2,3,4,6] y) { y = DepthToSpace<blocksize=2, mode=\"CRD\">(x) }",
+        '(float[2,12,2,3] x) => (float[2,3,4,6] y) { y = DepthToSpace<blocksize=2, mode="CRD">(x) }',
         "x[a, b*!*!, e, f] -> y[a, b, e*!, f*!]",
         13,
     ),
@@ -349,29 +376,29 @@ LAYOUT = [
     ),
     Case(
         "Resize by scales",
-        "(float[2,3,4] x) => (float[2,3,8] y) <float[3] k = {1.0, 1.0, 2.0}> { y = Resize<mode=\"nearest\">(x, , k) }",
+        '(float[2,3,4] x) => (float[2,3,8] y) <float[3] k = {1.0, 1.0, 2.0}> { y = Resize<mode="nearest">(x, , k) }',
         "x[a, b, !] k[!] -> y[a, b, !]",
     ),
     Case(
         "Resize by sizes",
-        "(float[2,3,4] x) => (float[2,3,8] y) <int64[3] s = {2, 3, 8}> { y = Resize<mode=\"nearest\">(x, , , s) }",
+        '(float[2,3,4] x) => (float[2,3,8] y) <int64[3] s = {2, 3, 8}> { y = Resize<mode="nearest">(x, , , s) }',
         "x[a, b, !] -> y[a, b, !]",
     ),
     Case(
         "Resize opset 10",
-        "(float[2,3,4] x) => (float[2,3,8] y) <float[3] k = {1.0, 1.0, 2.0}> { y = Resize<mode=\"nearest\">(x, k) }",
+        '(float[2,3,4] x) => (float[2,3,8] y) <float[3] k = {1.0, 1.0, 2.0}> { y = Resize<mode="nearest">(x, k) }',
         "x[a, b, !] k[!] -> y[a, b, !]",
         10,
     ),
     Case(
         "Upsample",
-        "(float[2,3,4] x) => (float[2,3,8] y) <float[3] k = {1.0, 1.0, 2.0}> { y = Upsample<mode=\"nearest\">(x, k) }",
+        '(float[2,3,4] x) => (float[2,3,8] y) <float[3] k = {1.0, 1.0, 2.0}> { y = Upsample<mode="nearest">(x, k) }',
         "x[a, b, !] k[!] -> y[a, b, !]",
         9,
     ),
     Case(
         "Upsample opset 7",
-        "(float[2,3,4] x) => (float[2,3,8] y) { y = Upsample<mode=\"nearest\", scales=[1.0, 1.0, 2.0]>(x) }",
+        '(float[2,3,4] x) => (float[2,3,8] y) { y = Upsample<mode="nearest", scales=[1.0, 1.0, 2.0]>(x) }',
         "x[a, b, !] -> y[a, b, !]",
         7,
     ),
@@ -384,7 +411,9 @@ NORMALIZATION = [
             f"BatchNormalization opset {opset}",
             f"(float[2,3,4] x) => (float[2,3,4] y) {_BN} {{ y = BatchNormalization<epsilon=0.01>(x, s, b, m, v) }}",
             "x[a, b, c] s[b] b[b] m[b] v[b] -> y[a, b, c]",
-            opset, 0.5, 2.0,
+            opset,
+            0.5,
+            2.0,
         )
         for opset in (7, 9, 14, 15)
     ),
@@ -422,9 +451,14 @@ NORMALIZATION = [
         "x[a, b, ~c] s[~c] -> y[a, b, ~c]",
         23,
     ),
-    Case("LRN", "(float[2,5,4,3] x) => (float[2,5,4,3] y) { y = LRN<size=3, alpha=0.5>(x) }", "x[a, !, c, d] -> y[a, !, c, d]"),
     Case(
-        "LpNormalization", "(float[2,5,4] x) => (float[2,5,4] y) { y = LpNormalization<axis=1>(x) }",
+        "LRN",
+        "(float[2,5,4,3] x) => (float[2,5,4,3] y) { y = LRN<size=3, alpha=0.5>(x) }",
+        "x[a, !, c, d] -> y[a, !, c, d]",
+    ),
+    Case(
+        "LpNormalization",
+        "(float[2,5,4] x) => (float[2,5,4] y) { y = LpNormalization<axis=1>(x) }",
         "x[a, !, c] -> y[a, !, c]",
     ),
     Case(
@@ -438,7 +472,12 @@ NORMALIZATION = [
         for op in ("Hardmax", "LogSoftmax", "Softmax")
     ),
     *(
-        Case(f"{op} opset 11", f"(float[2,3,4] x) => (float[2,3,4] y) {{ y = {op}<axis=1>(x) }}", "x[a, !, !] -> y[a, !, !]", 11)
+        Case(
+            f"{op} opset 11",
+            f"(float[2,3,4] x) => (float[2,3,4] y) {{ y = {op}<axis=1>(x) }}",
+            "x[a, !, !] -> y[a, !, !]",
+            11,
+        )
         for op in ("Hardmax", "LogSoftmax", "Softmax")
     ),
 ]
@@ -451,13 +490,21 @@ POOLING = [
     )
     for op in ("AveragePool", "LpPool", "MaxPool")
 ] + [
-    Case(op, f"(float[2,3,4,4] x) => (float[2,3,1,1] y) {{ y = {op}(x) }}", "x[a, b, {}, {}] -> y[a, b, 1, 1]".format(*marks))
+    Case(
+        op,
+        f"(float[2,3,4,4] x) => (float[2,3,1,1] y) {{ y = {op}(x) }}",
+        "x[a, b, {}, {}] -> y[a, b, 1, 1]".format(*marks),
+    )
     for op, marks in {"GlobalAveragePool": ("~c", "~d"), "GlobalLpPool": "!!", "GlobalMaxPool": "cd"}.items()
 ]
 
 REDUCTION = [
     *(
-        Case(op, f"(float[2,3,4] x) => (float[2,4] y) {{ y = {op}<axes=[1], keepdims=0>(x) }}", f"x[a, {mark}, c] -> y[a, c]")
+        Case(
+            op,
+            f"(float[2,3,4] x) => (float[2,4] y) {{ y = {op}<axes=[1], keepdims=0>(x) }}",
+            f"x[a, {mark}, c] -> y[a, c]",
+        )
         for op, mark in [
             *((op, "b") for op in ("ReduceMax", "ReduceMin")),
             ("ReduceMean", "~b"),
@@ -466,7 +513,12 @@ REDUCTION = [
     ),
     *(
         Case(
-            op, f"(float[2,3,4] x) => (float[2,1,4] y) {{ y = {op}<axes=[1]>(x) }}", "x[a, !, c] -> y[a, 1, c]", 17, 0.5, 2.0
+            op,
+            f"(float[2,3,4] x) => (float[2,1,4] y) {{ y = {op}<axes=[1]>(x) }}",
+            "x[a, !, c] -> y[a, 1, c]",
+            17,
+            0.5,
+            2.0,
         )
         for op in ("ReduceLogSum", "ReduceLogSumExp")
     ),
@@ -529,5 +581,14 @@ CONSTANT = [
 ]
 
 CASES = [
-    *ELEMENTWISE, *CONVOLUTION, *LINEAR, *JOINING, *LAYOUT, *NORMALIZATION, *POOLING, *REDUCTION, *SELECTION, *CONSTANT,
+    *ELEMENTWISE,
+    *CONVOLUTION,
+    *LINEAR,
+    *JOINING,
+    *LAYOUT,
+    *NORMALIZATION,
+    *POOLING,
+    *REDUCTION,
+    *SELECTION,
+    *CONSTANT,
 ]

@@ -17,10 +17,12 @@ import onnxruntime
 from onnx import ModelProto, helper, numpy_helper, parser
 
 from onnx_net2net.axes import Dim, Maps, Prod, atoms, index
+from onnx_net2net.axis_map import AxisMap
 from onnx_net2net.graph import Graph
-from onnx_net2net.infer import AxisMap, infer
+from onnx_net2net.infer import infer
 from onnx_net2net.plan import AxisPlan
 from onnx_net2net.planner import complete, draw_fractions
+from onnx_net2net.verify import as_source
 from onnx_net2net.widen import apply
 
 Feeds = dict[str, np.ndarray[Any, Any]]
@@ -69,7 +71,7 @@ def draw(value: Any, rng: np.random.Generator, low: float, high: float) -> np.nd
     tensor = value.type.tensor_type
     shape = [dim.dim_value for dim in tensor.shape.dim]
     dtype = helper.tensor_dtype_to_np_dtype(tensor.elem_type)
-    if dtype == bool:
+    if dtype.kind == "b":
         return rng.integers(0, 2, shape).astype(bool)
     if np.issubdtype(dtype, np.integer):
         return rng.integers(1, 5, shape).astype(dtype)
@@ -81,8 +83,9 @@ def run(model: ModelProto, feeds: Feeds, names: list[str] | None = None) -> Feed
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     names = names or [value.name for value in model.graph.output]
+    with as_source(model) as source:
+        session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
     return dict(zip(names, session.run(names, feeds), strict=True))
 
 
@@ -135,7 +138,10 @@ def widened(found: AxisMap, model: ModelProto, maps: Maps) -> ModelProto:
     rng = np.random.default_rng(7)
     axes = tuple(
         AxisPlan(
-            name, found.axes[name].axis.size, len(g), tuple(g.tolist()),
+            name,
+            found.axes[name].axis.size,
+            len(g),
+            tuple(g.tolist()),
             tuple(draw_fractions(g, found.axes[name].axis.size, "uneven", rng).tolist()),
         )
         for name, g in maps.items()

@@ -24,8 +24,8 @@ def light(name: str) -> ModelProto:
 def filled(model: ModelProto, seed: int = 0) -> ModelProto:
     """Replaces weights made by ConstantOfShape, all alike, by random ones: a wrong map would go unseen.
 
-    He scaling for weights; scales of BatchNormalization below one, which keeps residual sums and with them
-    the softmax at the end from saturating.
+    He scaling for weights; scales of normalisations so that residual sums do not saturate the softmax and
+    signals do not die out on the way: either would hide mistakes.
     """
     rng = np.random.default_rng(seed)
     copy = ModelProto()
@@ -35,6 +35,9 @@ def filled(model: ModelProto, seed: int = 0) -> ModelProto:
     for node in model.graph.node:
         for slot, name in enumerate(node.input):
             role.setdefault(name, (node.op_type, slot))
+    for node in model.graph.node:  # some scale and shift after the normalisation, by unsqueezed vectors
+        if node.op_type == "Unsqueeze":
+            role[node.input[0]] = role[node.output[0]]
     del copy.graph.node[:]
     for node in model.graph.node:
         if node.op_type != "ConstantOfShape":
@@ -50,6 +53,8 @@ def filled(model: ModelProto, seed: int = 0) -> ModelProto:
 def _weight(rng: np.random.Generator, shape: list[int], op: str, slot: int) -> np.ndarray:
     if op == "BatchNormalization" and slot in (1, 4):
         return rng.uniform(0.2, 0.6, shape) if slot == 1 else rng.uniform(0.5, 1.5, shape)
+    if op == "Mul":
+        return rng.uniform(1.5, 3.5, shape)
     if len(shape) >= 2:
         return rng.normal(0, math.sqrt(2 / math.prod(shape[1:])), shape)
     return rng.normal(0, 0.2, shape)

@@ -8,11 +8,13 @@ from onnx_net2net.rules._registry import always, register, rule
 from onnx_net2net.unify import Term
 
 UNARY = """
-    Acos Acosh Asin Asinh Atan Atanh BitwiseNot Cast Celu Cos Cosh Elu Erf Exp Gelu HardSigmoid HardSwish
-    Identity IsInf IsNaN LeakyRelu Log Mish Neg Not Reciprocal Selu Shrink Sigmoid Sin Sinh Softplus Softsign
-    Sqrt Swish Tan Tanh
+    Acos Acosh Asin Asinh Atan Atanh BitwiseNot Cast Celu Cos Cosh Elu Erf Exp Gelu HardSigmoid HardSwish Identity
+    IsInf IsNaN LeakyRelu Log Mish Neg Not Reciprocal Selu Shrink Sigmoid Sin Sinh Softplus Softsign Sqrt Swish
+    Tan Tanh
 """.split()
-IDEMPOTENT = "Abs Ceil Floor Relu Round Sign".split()
+IDEMPOTENT = """
+    Abs Ceil Floor Relu Round Sign
+""".split()
 VARIADIC = """
     Add And BitShift BitwiseAnd BitwiseOr BitwiseXor Div Equal Greater GreaterOrEqual Less LessOrEqual Max Mean
     Min Mod Mul Or PRelu Pow Sub Sum Where Xor
@@ -44,9 +46,7 @@ for _op in (*UNARY, *VARIADIC):
 for _op in IDEMPOTENT:
     register(_op, pointwise, POINTWISE, idempotent=always)
 register("Clip", pointwise, POINTWISE, since=6, idempotent=bounded)
-register(
-    "ThresholdedRelu", pointwise, POINTWISE, since=10, idempotent=lambda node: node.attr("alpha", 1.0) >= 0
-)
+register("ThresholdedRelu", pointwise, POINTWISE, since=10, idempotent=lambda node: node.attr("alpha", 1.0) >= 0)
 
 
 @rule("CastLike", since=15, notation="X[...] like[!...] -> Y[...]")

@@ -133,4 +133,3 @@ def tile(node: Node) -> list[Fact]:
         repeat = fresh(times)
         facts += [Equal(product(repeat, a), b), Pin(repeat, "it repeats")]
     return facts
-

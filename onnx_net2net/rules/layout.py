@@ -113,7 +113,7 @@ def resize(node: Node) -> list[Fact]:
     for i, axis in enumerate(axes):
         same = node.x(0)[axis].size == node.y()[axis].size
         kept[axis] = exact and same and (not scales or scales[i] == 1)
-    entries = ()
+    entries: tuple[tuple[int, Term, int], ...] = ()
     if not scales:
         node.ints(3, "sizes")
         entries = tuple((i, node.y()[axis], 1) for i, axis in enumerate(axes) if kept[axis])
@@ -137,4 +137,3 @@ def _scaled(node: Node, kept: list[bool]) -> list[Fact]:
     for a, b, same in zip(node.x(0), node.y(), kept, strict=True):
         facts += [Equal(a, b)] if same else [Pin(d, "it interpolates along it") for d in (a, b)]
     return facts
-

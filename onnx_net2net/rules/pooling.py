@@ -8,7 +8,7 @@ from onnx_net2net.spec import parse
 _POOL = "X[N, C, !...] -> Y[N, C, !...]"
 _pool = parse(_POOL)
 
-for _op in "AveragePool GlobalLpPool LpPool".split():
+for _op in ["AveragePool", "GlobalLpPool", "LpPool"]:
     line(_op, _POOL)
 
 

@@ -38,7 +38,7 @@ def mean(node: Node) -> list[Fact]:
 
 
 @rule(
-    *"ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceProd ReduceSum ReduceSumSquare".split(),
+    *["ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceProd", "ReduceSum", "ReduceSumSquare"],
     notation=_NOTATION.format("!"),
 )
 def pinned(node: Node) -> list[Fact]:

@@ -1,0 +1,163 @@
+"""From the solver's terms, which still change, to named and immutable ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from onnx_net2net.axes import Axis, Dim, Prod, Sum, atoms
+from onnx_net2net.axis_map import AxisInfo, AxisMap, Blame, Scaled, Slot, Written
+from onnx_net2net.facts import Contract, Equal, Fact, Size, Uniform, terms_of
+from onnx_net2net.graph import Graph, label
+from onnx_net2net.unify import Atom, Product, Solver, Term
+
+Terms = tuple[Term, ...]
+
+
+class Freezer:
+    """Names the axes of a solved system and freezes all that refers to them.
+
+    Args:
+        graph: The graph.
+        solver: The solver, done.
+        terms: Terms of each computed tensor.
+        uses: Terms of each constant, by use.
+        facts: What the rules stated, with the node.
+        pins: Pinned terms, with whom to blame.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        solver: Solver,
+        *,
+        terms: Mapping[str, Terms],
+        uses: Mapping[Slot, Terms],
+        facts: Sequence[tuple[int, Fact]],
+        pins: Sequence[tuple[Term, Blame]],
+    ) -> None:
+        self.graph = graph
+        self.solver = solver
+        self.terms = terms
+        self.uses = uses
+        self.facts = facts
+        self.pins = pins
+        self.names: dict[Atom, str] = {}
+        self.taken: set[str] = set()
+        self.cache: dict[int, Dim] = {}
+
+    def axis_map(self, ties: list[str]) -> AxisMap:
+        """The frozen result."""
+        self._name_all()
+        result = AxisMap(
+            self.graph,
+            {name: AxisInfo(Axis(name, atom.size)) for atom, name in self.names.items()},
+            {name: self._dims(terms) for name, terms in self.terms.items()},
+            {use: self._dims(terms) for use, terms in self.uses.items()},
+            ties=ties,
+        )
+        for term, blame in self.pins:
+            for atom in self.solver.leaves(term):
+                info = result.axes[self.names[atom]]
+                if blame not in info.pins:
+                    info.pins.append(blame)
+        for i, fact in self.facts:
+            self._role(i, fact, result)
+        self._carriers(result)
+        return result
+
+    def _name_all(self) -> None:
+        """An axis is named after the first constant that carries it, else that contracts it, else a tensor."""
+        contracted = {
+            (i, operand.slot, operand.axis)
+            for i, fact in self.facts
+            if isinstance(fact, Contract)
+            for operand in fact.operands
+        }
+        floats = [use for use in self.uses if self.graph.is_weight(self._tensor(use))]
+        others = [use for use in self.uses if use not in set(floats)]
+        for wanted in (False, True):
+            for use in floats:
+                for axis, term in enumerate(self.uses[use]):
+                    if ((*use, axis) in contracted) is wanted:
+                        self._name(self._tensor(use), axis, term, self.graph.nodes[use[0]].name)
+        for name, terms in self.terms.items():
+            for axis, term in enumerate(terms):
+                self._name(name, axis, term, "")
+        for use in others:
+            for axis, term in enumerate(self.uses[use]):
+                self._name(self._tensor(use), axis, term, self.graph.nodes[use[0]].name)
+        for i, fact in self.facts:  # atoms that only rules mention, such as padding
+            for term in terms_of(fact):
+                self._name(self.graph.nodes[i].output[0], "in", term, "")
+
+    def _name(self, tensor: str, axis: int | str, term: Term, node: str) -> None:
+        leaves = self.solver.leaves(term)
+        for k, atom in enumerate(leaves):
+            if atom in self.names:
+                continue
+            base = f"{tensor}:{axis}" + (f"[{k}]" if len(leaves) > 1 else "")
+            name, n = base, 1
+            while name in self.taken:
+                name = f"{base}@{node}" if node and n == 1 else f"{base}#{n}"
+                n += 1
+            self.taken.add(name)
+            self.names[atom] = name
+
+    def _tensor(self, use: Slot) -> str:
+        return self.graph.tensor(use)
+
+    def _dims(self, terms: Iterable[Term]) -> tuple[Dim, ...]:
+        return tuple(self._dim(term) for term in terms)
+
+    def _dim(self, term: Term) -> Dim:
+        term = self.solver.resolve(term)
+        if isinstance(term, Atom):
+            return Axis(self.names[term], term.size)
+        if id(term) not in self.cache:
+            kind = Prod if isinstance(term, Product) else Sum
+            self.cache[id(term)] = kind(tuple(self._dim(part) for part in term.parts))
+        return self.cache[id(term)]
+
+    def _raw(self, term: Term) -> Dim:
+        """A side of an equation as the rule wrote it, so that the certificate does not repeat the solver."""
+        if isinstance(term, Atom):
+            return self._dim(term)
+        kind = Prod if isinstance(term, Product) else Sum
+        return kind(tuple(self._raw(part) for part in term.parts))
+
+    def _role(self, i: int, fact: Fact, into: AxisMap) -> None:
+        if isinstance(fact, Equal):
+            into.equations.append((self._raw(fact.left), self._raw(fact.right), label(self.graph.nodes[i])))
+        elif isinstance(fact, Uniform):
+            blame = Blame(label(self.graph.nodes[i]), fact.reason)
+            into.uniform.append((self._dim(fact.over), blame))
+            for axis in atoms(into.uniform[-1][0]):
+                into.axes[axis.name].uniform.append(blame)
+        elif isinstance(fact, Size):
+            entries = tuple((place, self._dim(term), sign) for place, term, sign in fact.entries)
+            into.written.append(Written(i, fact.where, entries, fact.fill, fact.instead_of))
+        elif isinstance(fact, Contract):
+            for axis in atoms(self._dim(fact.over)):
+                into.axes[axis.name].contracted_by.append(label(self.graph.nodes[i]))
+            for operand in fact.operands:
+                if (i, operand.slot) in self.uses:
+                    around = self._dims((operand.before, operand.over, operand.after))
+                    into.scaled.append(Scaled((i, operand.slot), operand.axis, *around))
+                    break
+
+    def _carriers(self, into: AxisMap) -> None:
+        for name, dims in into.dims.items():
+            for carried in dict.fromkeys(axis.name for dim in dims for axis in atoms(dim)):
+                into.axes[carried].tensors.append(name)
+        contracted = {(scaled.use, scaled.axis) for scaled in into.scaled}
+        for use, dims in into.uses.items():
+            tensor = self._tensor(use)
+            if not self.graph.is_weight(tensor):
+                continue
+            for place, dim in enumerate(dims):
+                for axis in atoms(dim):
+                    info = into.axes[axis.name]
+                    if tensor not in info.initializers:
+                        info.initializers.append(tensor)
+                    if (use, place) not in contracted and tensor not in info.carried_by:
+                        info.carried_by.append(tensor)
