@@ -153,14 +153,10 @@ def import_runtime() -> Any:
 
         onnxruntime.InferenceSession  # noqa: B018  # a damaged install lacks it
     except (ImportError, AttributeError) as error:
-        from importlib.metadata import distributions
-
-        found = {d.metadata["Name"] for d in distributions()} & {"onnxruntime", "onnxruntime-gpu"}
+        found = installed()
         if found:
-            wrong = f"{' and '.join(sorted(found))} cannot be imported ({error})"
-            raise MissingError(
-                wrong, "pip uninstall both onnxruntime and onnxruntime-gpu, then install one of them", op="onnxruntime"
-            ) from error
+            wrong = f"{' and '.join(found)} cannot be imported ({error})"
+            raise MissingError(wrong, REINSTALL, op="onnxruntime") from error
         raise MissingError(
             "it is not installed",
             "pip install 'onnx-net2net[cpu]' (or [gpu]), or go without verification",
@@ -169,10 +165,25 @@ def import_runtime() -> Any:
     return onnxruntime
 
 
+REINSTALL = "pip uninstall onnxruntime and onnxruntime-gpu, then install only one of them"
+
+
+def installed() -> list[str]:
+    """Which of onnxruntime's packages are installed; two of them overwrite each other's files."""
+    from importlib.metadata import distributions
+
+    names = {d.metadata["Name"] for d in distributions()}
+    return sorted(names & {"onnxruntime", "onnxruntime-gpu"})
+
+
 def _providers(runtime: Any, wanted: Sequence[str]) -> list[str]:
     names = [PROVIDERS.get(name.lower(), name) for name in wanted]
     present = runtime.get_available_providers()
     for name in names:
+        if name not in present and len(installed()) > 1:
+            raise MissingError(
+                "two packages of onnxruntime overwrote each other", REINSTALL, op="provider", tensor=name
+            )
         if name not in present:
             raise MissingError(
                 f"it is not available here (there is {', '.join(present)})",
@@ -261,7 +272,8 @@ def _run(
     try:
         with as_source(model) as source:
             session = runtime.InferenceSession(source, options, providers=list(providers))
-            results = [session.run(names, feed) for feed in feeds]
+        _check_providers(session.get_providers(), providers)
+        results = [session.run(names, feed) for feed in feeds]
     except Exception as error:
         if type(error).__module__.startswith("onnxruntime"):
             if type(error).__name__ == "NotImplemented":
@@ -274,6 +286,18 @@ def _run(
             ) from error
         raise
     return [list(column) for column in zip(*results, strict=True)] if names else []
+
+
+def _check_providers(used: Sequence[str], wanted: Sequence[str]) -> None:
+    """Onnxruntime falls back to the CPU without an error where a provider's libraries do not load."""
+    for name in wanted:
+        if name not in used:
+            raise MissingError(
+                "onnxruntime fell back to another provider, as its libraries do not load here",
+                "install 'onnx-net2net[gpu]' with CUDA and cuDNN on a machine with a GPU",
+                op="provider",
+                tensor=name,
+            )
 
 
 @contextlib.contextmanager

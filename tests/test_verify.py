@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 
 import ml_dtypes
 import numpy as np
+import onnxruntime
 import pytest
 from onnx import ModelProto, TensorProto, numpy_helper
 
@@ -133,6 +135,20 @@ def test_inputs_samples_and_dims_are_taken() -> None:
 def test_a_provider_that_is_missing_is_named() -> None:
     with pytest.raises(MissingError, match=r"NoSuchProvider.*onnx-net2net\[gpu\]"):
         verify(network(), network(), providers=["NoSuchProvider"])
+
+
+def test_two_packages_of_onnxruntime_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = sys.modules["onnx_net2net.verify"]
+    monkeypatch.setattr(module, "installed", lambda: ["onnxruntime", "onnxruntime-gpu"])
+    with pytest.raises(MissingError, match=r"overwrote each other; pip uninstall onnxruntime and onnxruntime-gpu"):
+        verify(network(), network(), providers=["cuda"])
+
+
+def test_a_silent_fall_back_to_the_cpu_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
+    monkeypatch.setattr(onnxruntime.InferenceSession, "get_providers", lambda self: ["CPUExecutionProvider"])
+    with pytest.raises(MissingError, match="fell back"):
+        verify(network(), network(), providers=["cuda"])
 
 
 def test_a_model_that_does_not_run_is_an_error() -> None:
