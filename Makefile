@@ -10,7 +10,7 @@ demo: $(STAMP) ## set everything up and grow the trained digits network
 	$(BIN)/onnx-net2net demo -o demo
 
 test: $(STAMP) lint ## set everything up, check style and types, run all tests
-	$(BIN)/python -m pytest -n 2 tests
+	$(BIN)/python -m pytest -n 2 --dist loadgroup tests
 
 lint: $(STAMP)
 	$(BIN)/ruff format --check --quiet .

@@ -83,12 +83,12 @@ def save(model: ModelProto, path: str | os.PathLike[str]) -> None:
             skeleton, data = _detach(model)
             location = f"{target.name}.data"
             _place(skeleton, data, location)
-            with _atomic(target.with_name(location)) as stream:
+            with atomic(target.with_name(location)) as stream:
                 for tensor, raw in data:
                     stream.seek(_offset(tensor))
                     stream.write(raw)
             model = skeleton
-        with _atomic(target) as stream:
+        with atomic(target) as stream:
             stream.write(model.SerializeToString())
     except OSError as error:
         raise ModelError(
@@ -97,7 +97,7 @@ def save(model: ModelProto, path: str | os.PathLike[str]) -> None:
 
 
 @contextlib.contextmanager
-def _atomic(target: Path) -> Iterator[Any]:
+def atomic(target: Path) -> Iterator[Any]:
     """A file beside ``target`` that takes its place when the block ends well, and vanishes otherwise."""
     handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".tmp")
     try:

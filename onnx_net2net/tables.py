@@ -15,12 +15,13 @@ from rich.table import Table
 from rich.text import Text
 
 from onnx_net2net.expansion import Expansion
+from onnx_net2net.graph import Graph
 from onnx_net2net.inspection import Inspection, inspect
 from onnx_net2net.io import is_large
 from onnx_net2net.verify import Verdict
 
 STRUCTURE = (TensorProto.INT32, TensorProto.INT64, TensorProto.BOOL)
-"""Types of initializers that hold sizes and indices rather than parameters."""
+"""Types of constants that hold sizes and indices rather than parameters."""
 SHOWN = 3
 """Names or reasons that are listed before the rest is counted."""
 WIDE = 1000
@@ -29,8 +30,12 @@ STYLES = {"free": "green", "uniform": "yellow", "pinned": "dim"}
 
 
 def parameters(model: ModelProto) -> int:
-    """Elements of all initializers that hold weights."""
-    return sum(math.prod(t.dims) for t in model.graph.initializer if t.data_type not in STRUCTURE)
+    """Elements of all constants that the model computes with, whether initializers or made by constant nodes."""
+    graph = Graph(model)
+    computing = [(i, node) for i, node in enumerate(graph.nodes) if i not in graph.constant_nodes]
+    used = {name for i, node in computing for name in (*node.input, *graph.captured[i])}
+    weights = [name for name in used & graph.constants if graph.dtype(name) not in STRUCTURE]
+    return sum(math.prod(shape) for shape in map(graph.shape, weights) if shape is not None)
 
 
 def weigh(model: ModelProto) -> int:
@@ -74,12 +79,13 @@ def drift_document(verdict: Verdict) -> list[dict[str, Any]]:
 
 def expansion_report(expansion: Expansion, document: Mapping[str, Any], detailed: bool) -> list[RenderableType]:
     """The teacher and the student side by side, what became of the axes, and how the verification went."""
+    verification = document["verification"]
+    dry_run = not document["output"] and not verification
     shown: list[RenderableType] = [_sizes(document), _facts(document)]
-    if expansion.plan.axes and (detailed or not document["output"]):
+    if expansion.plan.axes and (detailed or dry_run):
         shown.append(_widened(document))
     if expansion.plan.axes and detailed:
         shown.append(_pinned(inspect(expansion.teacher)))
-    verification = document["verification"]
     shown.append(verdict_line(verification) if verification else Text("not verified", "yellow"))
     if document.get("drift"):
         worst = max(document["drift"], key=lambda output: output["max_rel"])
@@ -138,8 +144,8 @@ def inspection_report(inspection: Inspection, detailed: bool) -> list[Renderable
     table = _table("axis", "size", "status", "carried by", "reason", right=(1,))
     for info in inspection.axes if detailed else free:
         carriers = dict.fromkeys((*info.tensors, *info.initializers))
-        cells = [info.axis.name, str(info.axis.size), Text(info.status, STYLES[info.status])]
-        table.add_row(*cells, _names(carriers, detailed), info.reason)
+        status = Text(info.status, STYLES[info.status])
+        table.add_row(info.axis.name, str(info.axis.size), status, _names(carriers, detailed), info.reason)
     pinned = len(inspection.axes) - len(free)
     shown: list[RenderableType] = [table]
     if pinned and not detailed:
@@ -178,13 +184,13 @@ def verdict_report(document: Mapping[str, Any]) -> list[RenderableType]:
         failure = output.get("failure", "")
         numbers = [f"{output[key]:.3g}" for key in ("max_abs", "max_rel", "tolerance")]
         table.add_row(output["name"], *numbers, Text(failure, "red") if failure else Text("equal", "green"))
-    return [table, verdict_line(document)]
+    return [*([table] if document["outputs"] else []), verdict_line(document)]
 
 
 def verdict_line(document: Mapping[str, Any]) -> Text:
     """One line: whether the models are equivalent, and how closely."""
     if not document["equivalent"]:
-        return Text(f"not equivalent: {document['reason']}", "red")
+        return Text("not equivalent", "red")  # the error says why
     worst = max(document["outputs"], key=lambda output: output["max_rel"])
     return Text(
         f"equivalent: max_rel {worst['max_rel']:.3g}, tolerance {worst['tolerance']:.3g} (output '{worst['name']}', "

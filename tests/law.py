@@ -78,9 +78,11 @@ def draw(value: Any, rng: np.random.Generator, low: float, high: float) -> np.nd
     return rng.uniform(low, high, shape).astype(np.float32).astype(dtype)
 
 
-def run(model: ModelProto, feeds: Feeds, names: list[str] | None = None) -> Feeds:
+def run(model: ModelProto, feeds: Feeds, names: list[str] | None = None, *, optimise: bool = True) -> Feeds:
     """The outputs of a model by name."""
     options = onnxruntime.SessionOptions()
+    if not optimise:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 4
     options.intra_op_num_threads = 1
     names = names or [value.name for value in model.graph.output]

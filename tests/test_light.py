@@ -83,11 +83,15 @@ def compare_tensors(found: AxisMap, made: Expansion, names: list[str]) -> int:
     rng = np.random.default_rng(4)
     value = found.graph.inputs[0]
     feeds = {value.name: rng.standard_normal(found.graph.shape(value.name)).astype(np.float32)}
-    before, after = (run(exposed(m, names), feeds, names) for m in (made.teacher, made.exact))
+    teacher = exposed(made.teacher, names)
+    before, plain = run(teacher, feeds, names), run(teacher, feeds, names, optimise=False)
+    after = run(exposed(made.exact, names), feeds, names)
     for name in names:
         wanted = gather(before[name], found.dims[name], made.plan.maps)
         assert after[name].shape == wanted.shape, name
-        assert np.abs(after[name] - wanted).max() <= 1e-5 * np.abs(wanted).max(), name
+        noise = np.abs(plain[name] - before[name]).max()  # a softmax multiplies the rounding of its logits
+        bar = max(1e-5 * np.abs(wanted).max(), 20 * noise)
+        assert np.abs(after[name] - wanted).max() <= bar <= 3e-4 * np.abs(wanted).max(), name
         assert np.ptp(wanted) > 0, name
     return len(names)
 

@@ -1,0 +1,476 @@
+"""The command line: what it prints, what it writes, and how it exits."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import types
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import onnx
+import pytest
+from click.testing import CliRunner, Result
+from onnx import numpy_helper, parser
+
+import onnx_net2net
+from onnx_net2net.cli import SPLITS, cli
+from onnx_net2net.plan import SPLITS as LIBRARY_SPLITS
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs" / "cli.md"
+TEXTS = [path for path in (ROOT / "README.md", DOCS) if path.exists()]
+WIDEN, DEEPEN, CHECK = "widen t.onnx -o s.onnx", "deepen t.onnx -o s.onnx", "check t.onnx t.onnx"
+EACH = {"inspect": "inspect t.onnx", "widen": f"{WIDEN} --factor 2", "deepen": f"{DEEPEN} --every", "check": CHECK}
+WRITERS = {name: EACH[name] for name in ("widen", "deepen")}
+CNN = """net (float[N,3,8,8] image) => (float[N,4] scores) {
+  c1 = Conv<kernel_shape=[3,3], pads=[1,1,1,1]>(image, w1, b1)  a1 = Relu(c1)
+  c2 = Conv<kernel_shape=[3,3], pads=[1,1,1,1]>(a1, w2, b2)  s = Sigmoid(c2)
+  g = GlobalAveragePool(s)  f = Flatten(g)
+  h = Gemm(f, w3, b3)  r = Relu(h)  scores = Gemm(r, w4)
+}"""
+WEIGHTS = {"w1": (6, 3, 3, 3), "b1": (6,), "w2": (8, 6, 3, 3), "b2": (8,), "w3": (8, 5), "b3": (5,), "w4": (5, 4)}
+NORM = """net (float[2,3] x) => (float[2,4] y) {
+  h = MatMul(x, w1)  n = LayerNormalization(h, w2, w3)  m = MatMul(n, w4)  y = MatMul(m, w5)
+}"""
+NORMED = {"w1": (3, 6), "w2": (6,), "w3": (6,), "w4": (6, 5), "w5": (5, 4)}
+MADE = CNN.replace("c1 =", "size = Constant<value = int64[1] {6}>()  b1 = ConstantOfShape(size)  c1 =").replace(
+    "f = Flatten(g)", "shape = Constant<value = int64[2] {0, -1}>()  f = Reshape(g, shape)"
+)
+MARKUP = "[red]w:1:" + "x" * 200
+
+
+def rows(names: str, table: Mapping[str, Any]) -> pytest.MarkDecorator:
+    """One test for each named row."""
+    return pytest.mark.parametrize(names, list(table.values()), ids=list(table))
+
+
+def write(path: str, text: str, shapes: Mapping[str, tuple[int, ...]], **rename: str) -> None:
+    """Writes a model with random signed weights; ``rename`` gives them names that the text format cannot."""
+    model = parser.parse_model(f'<ir_version: 8, opset_import: ["" : 17]>\n{text}')
+    rng = np.random.default_rng(7)
+    for name, shape in shapes.items():
+        value = rng.standard_normal(shape).astype(np.float32)
+        model.graph.initializer.append(numpy_helper.from_array(value, rename.get(name, name)))
+    for node in model.graph.node:
+        node.input[:] = [rename.get(name, name) for name in node.input]
+    onnx.checker.check_model(model)
+    onnx.save(model, path)
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a teacher and all kinds of other inputs."""
+    path = tmp_path_factory.mktemp("models")
+    with contextlib.chdir(path):
+        write("t.onnx", CNN, WEIGHTS)
+        write("equals.onnx", CNN, WEIGHTS, w1="w=1")
+        write("markup.onnx", CNN, WEIGHTS, w1=MARKUP)
+        write("made.onnx", MADE, {name: shape for name, shape in WEIGHTS.items() if name != "b1"})
+        write("other.onnx", CNN.replace("Sigmoid", "Tanh"), WEIGHTS)
+        write("renamed.onnx", CNN.replace("scores", "points"), WEIGHTS)
+        write("norm.onnx", NORM, NORMED)
+        write("four.onnx", "net (float[N,3] x) => (float[N,3] y) { y = Add(x, w) }", {"w": (4, 3)})
+        write("pinned.onnx", "net (float[2,3] x) => (float[2,4] y) { y = MatMul(x, w) }", {"w": (3, 4)})
+        nan = onnx.load("t.onnx")
+        nan.graph.initializer[0].raw_data = np.full(WEIGHTS["w1"], np.nan, np.float32).tobytes()
+        onnx.save(nan, "nan.onnx")
+        onnx_net2net.widen("t.onnx", factor=2, noise=0.1).save("noisy.onnx")
+        Path("wide.json").write_text(onnx_net2net.widen("t.onnx", factor=2).plan.to_json())
+        Path("deep.json").write_text(onnx_net2net.deepen("t.onnx", after="every").plan.to_json())
+        Path("text.txt").write_text("no model, no plan and no arrays")
+        np.savez("x.npz", image=np.random.default_rng(1).standard_normal((1, 3, 8, 8)).astype(np.float32))
+    return path
+
+
+@pytest.fixture(autouse=True)
+def _here(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(models, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+
+
+def run(command: str, code: int = 0) -> Result:
+    """Runs a command in this process; an exception that it lets through fails the test."""
+    result = CliRunner().invoke(cli, shlex.split(command))
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == code, result.output
+    return result
+
+
+def document(command: str, code: int = 0) -> Any:
+    """The document that a command prints; anything beside it on stdout, NaN included, fails the test."""
+    return json.loads(run(f"{command} --json", code).stdout, parse_constant=pytest.fail)
+
+
+def files() -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in Path().iterdir() if path.is_file()}
+
+
+# What is printed
+
+REPORTS = {
+    "version": ("--version", onnx_net2net.__version__),
+    "inspect axes": (EACH["inspect"], r"w1:0 +6 +free +c1, a1, w1 and 2 more"),
+    "inspect pins": (EACH["inspect"], r"\d+ +its shape must stay"),
+    "inspect places": (EACH["inspect"], r"a1 +Conv +6"),
+    "inspect summary": (EACH["inspect"], r"3 can be widened, .* 2 places for a layer"),
+    "inspect every axis": (f"{EACH['inspect']} -v", r"w4:1 +4 +pinned .*graph output 'scores'"),
+    "widen sizes": (f"{WIDEN} --factor 1.5", r"parameters +673 +1,372 +x2\.04\s+file size +3\.\d kB +6\.\d kB"),
+    "widen axes": (f"{WIDEN} --factor 1.5", r"axes widened +3\s+axes pinned +1 by graph output 'scores': its shape"),
+    "widen verdict": (f"{WIDEN} --factor 1.5", r"equivalent: max_rel .*, tolerance 1e-05 .*\s+written: s.onnx"),
+    "widen every axis": (f"{WIDEN} --factor 1.5 -v", r"w2:0 +8 +-> +12"),
+    "widen every pin": (f"{WIDEN} --factor 1.5 -v", r"w1:2 +3 +Conv 'c1': positions"),
+    "widen drift": (f"{WIDEN} --factor 2 --noise 0.1", r"drift from noise: max_rel \d"),
+    "widen unverified": (f"{WIDEN} --factor 2 --no-verify", "not verified"),
+    "widen dry run": ("widen t.onnx --width w2=9 --dry-run", r"w2:0 +8 +-> +9"),
+    "deepen layers": (EACH["deepen"], r"Conv 3x3 after a1\s+Gemm after r"),
+    "check": (CHECK, r"scores +0 +0 +1e-05 +equal\s+equivalent: .*3 samples on CPUExecutionProvider"),
+    "markup": ("inspect markup.onnx", re.escape(MARKUP)),
+}
+
+
+@rows("command, stdout", REPORTS)
+def test_reports(command: str, stdout: str) -> None:
+    result = run(command)
+    assert re.search(stdout, result.stdout), result.stdout
+    assert "\x1b" not in result.output
+
+
+@rows("command", EACH)
+def test_quiet_says_nothing_and_verbose_times_the_stages(command: str) -> None:
+    assert run(f"{command} -q").output == ""
+    assert re.fullmatch(r"([a-z ]+: \d+\.\d\d s\n)+", run(f"{command} -v").stderr)
+
+
+def test_inspect_document_is_that_of_the_library() -> None:
+    assert document("inspect t.onnx -v") == onnx_net2net.inspect("t.onnx").to_dict()
+
+
+def test_widen_document() -> None:
+    made = document(f"{WIDEN} --factor 1.5 -v")
+    assert set(made) == {"parameters", "bytes", "axes", "layers", "verification", "output", "cloned"}
+    assert made["parameters"] == {"before": 673, "after": 1372}
+    assert made["bytes"] == {"before": os.path.getsize("t.onnx"), "after": os.path.getsize("s.onnx")}
+    widened = {"w1:0": (6, 9), "w2:0": (8, 12), "w3:1": (5, 8)}
+    assert {axis["name"]: (axis["old"], axis["new"]) for axis in made["axes"]["widened"]} == widened
+    assert {"reason": "graph output 'scores': its shape must stay", "axes": 1} in made["axes"]["pinned"]
+    assert made["axes"]["skipped"] == made["layers"] == made["cloned"] == []
+    assert made["verification"] == onnx_net2net.verify("t.onnx", "s.onnx").to_dict()
+    assert made["output"] == "s.onnx"
+
+
+# What the options do
+
+
+def new_sizes(made: Any) -> dict[str, int]:
+    return {axis["name"]: axis["new"] for axis in made["axes"]["widened"]}
+
+
+def kernels(made: Any) -> list[list[int]]:
+    return [layer["kernel"] for layer in made["layers"]]
+
+
+def verdict(made: Any) -> tuple[bool, int, float | None]:
+    return made["equivalent"], made["samples"], made["outputs"][0]["tolerance"]
+
+
+DOCUMENTS = {
+    "factor": (f"{WIDEN} --factor 2", 0, new_sizes, {"w1:0": 12, "w2:0": 16, "w3:1": 10}),
+    "round-to": (f"{WIDEN} --factor 1.5 --round-to 8", 0, new_sizes, {"w1:0": 16, "w2:0": 16, "w3:1": 8}),
+    "only": (f"{WIDEN} --factor 2 --only 'w1*' --only h", 0, new_sizes, {"w1:0": 12, "w3:1": 10}),
+    "skip": (f"{WIDEN} --factor 2 --skip 'w1*' --skip h", 0, new_sizes, {"w2:0": 16}),
+    "width": (f"{WIDEN} --width w1=7 --width h=+2", 0, new_sizes, {"w1:0": 7, "w3:1": 7}),
+    "width of an axis": (f"{WIDEN} --width w1:0=x1.5", 0, new_sizes, {"w1:0": 9}),
+    "width with =": ("widen equals.onnx -o s.onnx --width w=1=10", 0, new_sizes, {"w=1:0": 10}),
+    "both": (f"{WIDEN} --factor 2 --width w1=7", 0, new_sizes, {"w1:0": 7, "w2:0": 16, "w3:1": 10}),
+    "kernel by default": (f"{DEEPEN} --after a1", 0, kernels, [[3, 3]]),
+    "kernel": (f"{DEEPEN} --after a1 --kernel 5", 0, kernels, [[5, 5]]),
+    "kernel of two sides": (f"{DEEPEN} --after a1 --kernel 1x3", 0, kernels, [[1, 3]]),
+    "two layers": (f"{DEEPEN} --after a1 --kernel 1x7,7x1", 0, kernels, [[1, 7], [7, 1]]),
+    "two places": (f"{DEEPEN} --after a1 --after r", 0, kernels, [[3, 3], []]),
+    "every place": (f"{DEEPEN} --every --seed 4", 0, kernels, [[3, 3], []]),
+    "samples": (f"{CHECK} --samples 5", 0, verdict, (True, 5, 1e-5)),
+    "inputs": (f"{CHECK} --inputs x.npz", 0, verdict, (True, 1, 1e-5)),
+    "rtol": ("check t.onnx noisy.onnx --rtol 10", 0, verdict, (True, 3, 10)),
+    "atol": ("check t.onnx noisy.onnx --atol 100", 0, verdict, (True, 3, 0)),
+    "atol of 0": ("check t.onnx noisy.onnx --atol 0", 1, verdict, (False, 3, 0)),
+    "provider": (f"{CHECK} --provider CPU", 0, lambda made: made["providers"], ["CPUExecutionProvider"]),
+    "dim": ("check four.onnx four.onnx --dim N=4", 0, verdict, (True, 3, 1e-5)),
+    "dim by place": ("check four.onnx four.onnx --dim x:0=4", 0, verdict, (True, 3, 1e-5)),
+    "nan": ("check t.onnx nan.onnx", 1, lambda made: made["outputs"][0]["max_rel"], None),
+    "unlike values": ("check t.onnx other.onnx", 1, lambda made: "it differs by" in made["reason"], True),
+    "unlike outputs": ("check t.onnx renamed.onnx", 1, lambda made: "the outputs differ" in made["reason"], True),
+    "constant nodes": ("widen made.onnx --factor 1.5 --dry-run", 0, lambda made: made["parameters"]["before"], 673),
+    "skipped": ("widen norm.onnx -o s.onnx --factor 1.5", 0, lambda made: made["axes"]["skipped"][0]["name"], "w1:1"),
+    "dry run": (f"{WIDEN} --factor 2 --dry-run", 0, lambda made: (made["verification"], made["output"]), (None, None)),
+}
+
+
+@rows("command, code, pick, expected", DOCUMENTS)
+def test_documents(command: str, code: int, pick: Any, expected: Any) -> None:
+    assert pick(document(command, code)) == expected
+
+
+def test_the_seed_of_a_check_counts() -> None:
+    assert document("check t.onnx noisy.onnx --seed 1", 1) != document("check t.onnx noisy.onnx", 1)
+
+
+def test_noise_is_reported_after_the_student_without_it_is_verified() -> None:
+    made = document(f"{WIDEN} --factor 2 --noise 0.1")
+    assert made["verification"]["equivalent"] is True
+    drift = onnx_net2net.verify("t.onnx", "s.onnx").outputs[0].max_rel
+    assert made["drift"] == [{"name": "scores", "max_rel": pytest.approx(drift)}]
+    assert drift > 1e-3
+
+
+@rows("one, other", {"seed": (1, 2), "split": ("even", "first"), "noise": (0.1, 0.2)})
+def test_weights_depend_on_the_choices_alone(one: Any, other: Any, request: pytest.FixtureRequest) -> None:
+    made = []
+    for value in (one, one, other):
+        run(f"{WIDEN} --factor 1.5 --{request.node.callspec.id} {value}")
+        made.append([tensor.raw_data for tensor in onnx.load("s.onnx").graph.initializer])
+    assert made[0] == made[1] != made[2]
+
+
+@pytest.mark.parametrize("split", LIBRARY_SPLITS)
+def test_every_split_is_known_and_equivalent(split: str) -> None:
+    assert split in SPLITS
+    assert document(f"{EACH['widen']} --split {split}")["verification"]["equivalent"] is True
+
+
+@rows("command", WRITERS)
+def test_provenance_is_written_unless_it_is_not_wanted(command: str) -> None:
+    keys = []
+    for option in ("", "--no-provenance"):
+        run(f"{command} {option}")
+        keys.append({entry.key.partition(".")[0] for entry in onnx.load("s.onnx").metadata_props})
+    assert keys == [{"onnx_net2net"}, set()]
+
+
+@rows("agrees, code", {"agrees": (True, 0), "disagrees": (False, 1)})
+def test_demo(agrees: bool, code: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Path | None] = []
+
+    def play(directory: Path | None, report: Any) -> bool:
+        asked.append(directory)
+        report("a line [of] progress")
+        return agrees
+
+    monkeypatch.setitem(sys.modules, "onnx_net2net.demo", types.SimpleNamespace(run=play))
+    assert run("demo -o kept", code).stdout == "a line [of] progress\n"
+    assert run("demo -q", code).stdout == ""
+    assert asked == [Path("kept"), None]
+
+
+# Mistakes
+
+MISTAKES = {
+    "no command": ("", 2, "Missing command"),
+    "unknown command": ("grow", 2, "No such command 'grow'"),
+    "no teacher": ("inspect", 2, "Missing argument 'TEACHER'"),
+    "factor that is no number": (f"{WIDEN} --factor x", 2, "'x' is not a valid float"),
+    "negative noise": (f"{EACH['widen']} --noise -1", 2, "--noise"),
+    "widen nothing": (WIDEN, 2, "nothing is asked for"),
+    "widen to nowhere": ("widen t.onnx --factor 2", 2, "give -o STUDENT"),
+    "plan and factor": (f"{WIDEN} --plan p --factor 2", 2, "excludes --factor"),
+    "plan and seed": (f"{WIDEN} --plan p --seed 0", 2, "excludes --seed"),
+    "plan and every": (f"{DEEPEN} --plan p --every", 2, "excludes --every"),
+    "every and after": (f"{DEEPEN} --every --after a1", 2, "excludes --after"),
+    "only without factor": (f"{WIDEN} --width w1=7 --only w1", 2, "excludes --only"),
+    "inputs and samples": (f"{CHECK} --inputs x --samples 1", 2, "excludes --samples"),
+    "quiet and verbose": (f"{CHECK} -q -v", 2, "excludes --verbose"),
+    "width without size": (f"{WIDEN} --width w1", 2, "'w1' is not NAME=SIZE"),
+    "width without name": (f"{WIDEN} --width =7", 2, "'=7' is not NAME=SIZE"),
+    "width that is no size": (f"{WIDEN} --width w1=big", 2, "'big' is not a size"),
+    "width twice": (f"{WIDEN} --width w1=7 --width w1=8", 2, "'w1' comes twice"),
+    "dim of zero": (f"{CHECK} --dim N=0", 2, "'N=0' is not NAME=SIZE"),
+    "even kernel": (f"{DEEPEN} --every --kernel 2", 2, "no centre tap"),
+    "no kernel": (f"{DEEPEN} --every --kernel 3x", 2, "'3x' is not a kernel"),
+    "no folder": ("widen t.onnx -o no/s.onnx --factor 2", 2, "no such folder"),
+    "a folder": ("widen t.onnx -o . --factor 2", 2, "is a directory"),
+    "plan over plan": (f"{WIDEN} --plan ./s.onnx", 2, "it would replace the plan"),
+    "plan and student": (f"{EACH['widen']} --plan-out ./s.onnx", 2, "it would replace the plan"),
+    "no model": ("inspect none.onnx", 3, "no such file"),
+    "not a model": ("inspect text.txt", 3, "file (text.txt)"),
+    "no student": ("check t.onnx none.onnx", 3, "no such file"),
+    "unknown width": (f"{WIDEN} --width w9=7", 3, "(w9): no axis, tensor, initializer or node"),
+    "pinned width": (f"{WIDEN} --width scores=9", 3, "it cannot grow, graph output 'scores'"),
+    "glob without match": (f"{EACH['widen']} --only z", 3, "no axis grows as asked"),
+    "nothing grows": ("widen pinned.onnx -o s.onnx --factor 2", 3, "pinned by graph output 'y': its shape must"),
+    "no layer fits": ("deepen pinned.onnx -o s.onnx --every", 3, "none of its operators"),
+    "not idempotent": (f"{DEEPEN} --after s", 3, "Sigmoid (s): an identity layer after it"),
+    "no plan": (f"{WIDEN} --plan none.json", 3, "file (none.json): No such file"),
+    "wide plan": (f"{DEEPEN} --plan wide.json", 3, "give it to widen"),
+    "deep plan": (f"{WIDEN} --plan deep.json", 3, "give it to deepen"),
+    "stray plan": ("widen pinned.onnx -o s.onnx --plan wide.json", 3, "made for another model"),
+    "not a plan": (f"{WIDEN} --plan text.txt", 3, "it is not a plan"),
+    "no inputs": (f"{CHECK} --inputs none.npz", 3, "file (none.npz): No such file"),
+    "not inputs": (f"{CHECK} --inputs text.txt", 3, "it holds no arrays"),
+    "no provider": (f"{CHECK} --provider abacus", 4, "provider (abacus): it is not available"),
+}
+
+
+@rows("command, code, message", MISTAKES)
+def test_mistakes(command: str, code: int, message: str) -> None:
+    before = files()
+    for option in ("", "--json") if command.partition(" ")[0] in cli.commands else ("",):
+        result = run(f"{command} {option}", code)
+        assert result.stdout == ""
+        assert re.fullmatch(r"error: .+\n", result.stderr), result.stderr
+        assert message in result.stderr
+    assert files() == before
+
+
+@rows("command", {**WRITERS, "check": CHECK})
+def test_a_missing_runtime_is_4_and_writes_nothing(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = files()
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    assert "onnxruntime" in run(command, 4).stderr
+    assert files() == before
+
+
+def test_without_a_runtime_no_verify_still_writes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    made = document(f"{EACH['widen']} --noise 0.1 --no-verify")
+    assert (made["verification"], made["drift"], made["output"]) == (None, None, "s.onnx")
+    assert onnx.load("s.onnx").graph.initializer[0].dims == [12, 3, 3, 3]
+
+
+def test_a_failed_check_says_so_on_both_streams() -> None:
+    result = run("check t.onnx other.onnx", 1)
+    assert "not equivalent" in result.stdout
+    assert re.match(r"error: student \(other.onnx\): it is not equivalent, output 'scores': it diff", result.stderr)
+    assert run("check t.onnx other.onnx -q", 1).stdout == ""
+
+
+RAISED = {"interrupt": (KeyboardInterrupt, 130, ""), "memory": (MemoryError, 3, "error: there is not enough memory")}
+
+
+@rows("error, code, message", RAISED)
+def test_what_python_raises(error: type, code: int, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_args: Any, **_options: Any) -> None:
+        raise error
+
+    monkeypatch.setattr("onnx_net2net.expansion.widen", fail)
+    result = run(EACH["widen"], code)
+    assert result.stdout == ""
+    assert result.stderr.strip().startswith(message)
+    assert len(result.stderr.splitlines()) == 1
+
+
+# What is written
+
+
+@rows("command", WRITERS)
+def test_a_failed_verification_writes_nothing(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = type(onnx_net2net.verify("t.onnx", "t.onnx").outputs[0])("scores", np.inf, np.nan, 0.0, (), "it is off")
+    monkeypatch.setattr("onnx_net2net.expansion.verify", lambda *_, **__: onnx_net2net.Verdict((broken,)))
+    Path("s.onnx").write_text("old")
+    before = files()
+    made = document(f"{command} --plan-out plan.json", 1)
+    assert (made["verification"]["equivalent"], made["output"]) == (False, None)
+    assert made["verification"]["outputs"][0]["max_abs"] is None
+    result = run(command, 1)
+    assert "it is off; nothing was written" in result.stderr
+    assert "written: nothing" in result.stdout
+    assert files() == before
+
+
+@rows("options", {"student": "", "plan": "--dry-run --plan-out plan.json"})
+def test_a_failed_write_leaves_the_old_file(options: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_source: str, target: Any) -> None:
+        raise OSError(28, "No space left on device", str(target))
+
+    for name in ("s.onnx", "plan.json"):
+        Path(name).write_text("old")
+    before = files()
+    monkeypatch.setattr("os.replace", full)
+    assert "No space left" in run(f"{EACH['widen']} {options}", 3).stderr
+    assert files() == before
+
+
+@rows("command", WRITERS)
+def test_a_dry_run_writes_the_plan_alone_and_only_if_asked(command: str) -> None:
+    before = files()
+    assert "written: nothing" in run(f"{command} --dry-run").stdout
+    run(f"{command.replace('-o s.onnx', '')} --dry-run -v")
+    assert files() == before
+    run(f"{command} --dry-run --plan-out plan.json")
+    assert files().keys() - before.keys() == {"plan.json"}
+
+
+@rows("command", {"widen": f"{WIDEN} --factor 1.5 --noise 0.1 --seed 3", "deepen": f"{DEEPEN} --every --seed 3"})
+def test_a_saved_plan_makes_the_same_student(command: str) -> None:
+    Path("s.onnx").write_text("an old file, which goes")
+    run(f"{command} --plan-out plan.json")
+    run(f"{command.split(maxsplit=1)[0]} t.onnx -o again.onnx --plan plan.json --plan-out again.json")
+    now = files()
+    assert (now["again.onnx"], now["again.json"]) == (now["s.onnx"], now["plan.json"])
+    assert json.loads(now["plan.json"])["seed"] == 3
+
+
+@pytest.mark.parametrize("option", ["-o", "--plan-out"])
+@pytest.mark.parametrize("path", ["t.onnx", "dir/../t.onnx", "link.onnx", "hard.onnx", "linked/t.onnx", "weights.bin"])
+def test_the_teacher_is_never_replaced(option: str, path: str) -> None:
+    onnx.save(onnx.load("t.onnx"), "t.onnx", save_as_external_data=True, location="weights.bin", size_threshold=0)
+    Path("dir").mkdir()
+    Path("linked").symlink_to(Path.cwd())
+    Path("link.onnx").symlink_to("t.onnx")
+    Path("hard.onnx").hardlink_to("t.onnx")
+    before = files()
+    for command in WRITERS.values():
+        assert "it would replace the teacher" in run(f"{command} {option} {path}", 2).stderr
+    assert files() == before
+
+
+# The program itself
+
+
+def execute(*args: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "onnx_net2net", *args]
+    return subprocess.run(command, text=True, check=False, env=environment, stderr=subprocess.PIPE, **options)
+
+
+def test_it_runs_as_a_module() -> None:
+    done = execute(*EACH["widen"].split(), "--json", stdout=subprocess.PIPE)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout)["output"] == "s.onnx"
+
+
+@rows("command", {"report": "inspect t.onnx", "document": "inspect t.onnx --json", "help": "--help"})
+def test_a_closed_pipe_is_130_without_a_word(command: str) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = execute(*command.split(), stdout=writing)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (130, "")
+
+
+def options_of(name: str) -> set[str]:
+    return {opt for p in cli.commands[name].params if isinstance(p, click.Option) for opt in p.opts}
+
+
+@pytest.mark.parametrize("name", cli.commands)
+def test_help_and_docs_describe_every_option(name: str) -> None:
+    shown = set(re.findall(r"(?<!\S)--?\w[-\w]*", run(f"{name} --help").stdout))
+    assert shown >= options_of(name)
+    general, *sections = re.split(r"^## ", DOCS.read_text(), flags=re.M)
+    section = next(text for text in sections if text.startswith(f"{name}\n"))
+    assert set(re.findall(r"(?<=`)--?[a-z][-a-z]*", general + section)) >= options_of(name)
+
+
+@pytest.mark.parametrize("path", TEXTS, ids=lambda path: path.name)
+def test_every_command_is_mentioned(path: Path) -> None:
+    text = path.read_text()
+    assert [name for name in cli.commands if not re.search(rf"\b{name}\b", text)] == []
