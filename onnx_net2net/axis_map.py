@@ -47,7 +47,7 @@ class Written:
 
 @dataclass(slots=True)
 class AxisInfo:
-    """An axis of the model, and what is known of it."""
+    """An axis of the model, and what is known of it; the size of a dynamic one is a trial size."""
 
     axis: Axis
     pins: list[Blame] = field(default_factory=list)
@@ -56,6 +56,7 @@ class AxisInfo:
     initializers: list[str] = field(default_factory=list)
     carried_by: list[str] = field(default_factory=list)
     contracted_by: list[str] = field(default_factory=list)
+    dynamic: bool = False
 
     @property
     def status(self) -> str:

@@ -109,6 +109,7 @@ class Job:
     dry_run: bool
     no_verify: bool
     no_provenance: bool
+    dims: dict[str, int]
     say: Say
 
     def run(self, how: str, **asked: Any) -> None:
@@ -157,11 +158,11 @@ class Job:
         if self.no_verify or self.dry_run:
             return ""
         with self.say.stage("verifying"):
-            verdict = expansion.verify()
+            verdict = expansion.verify(dims=self.dims)
         document["verification"] = verdict.to_dict()
         if verdict and expansion.plan.noise:
             with self.say.stage("measuring drift"):
-                document["drift"] = drift_document(expansion.drift())
+                document["drift"] = drift_document(expansion.drift(dims=self.dims))
         return "" if verdict else verdict.reason or "it is not equivalent"
 
     def _write(self, expansion: Expansion, document: dict[str, Any]) -> None:
@@ -219,6 +220,11 @@ def _pairs(given: Iterable[str], option: str, size: str) -> dict[str, str]:
     return found
 
 
+def _dims(given: Iterable[str]) -> dict[str, int]:
+    """Sizes of dynamic dimensions by name."""
+    return {name: int(size) for name, size in _pairs(given, "--dim", "[1-9][0-9]*").items()}
+
+
 def _kernels(text: str | None) -> list[tuple[int, ...]] | None:
     """``3`` or ``1x7,7x1`` as kernels."""
     if text is not None and not re.fullmatch(r"\d+(x\d+)*(,\d+(x\d+)*)*", text, re.ASCII):
@@ -255,7 +261,7 @@ def _say(given: dict[str, Any]) -> Say:
 def _job(given: dict[str, Any]) -> Job:
     """Takes the options that `widen` and `deepen` share out of ``given``."""
     shared = {field.name: given.pop(field.name) for field in fields(Job) if field.name in given}
-    job = Job(**shared, say=_say(given))
+    job = Job(**shared, dims=_dims(given.pop("dim")), say=_say(given))
     _alone("--plan", job.plan, given)
     return job
 
@@ -286,6 +292,7 @@ WRITING = _options(
     SEED,
     click.option("--plan-out", type=FILE, metavar="OUT.json", help="Save the plan."),
     click.option("--dry-run", is_flag=True, help="Plan and report, but write no student."),
+    click.option("--dim", multiple=True, metavar="NAME=SIZE", help="Size of a dynamic dimension, to verify with."),
     click.option("--no-verify", is_flag=True, help="Write the student without comparing it with the teacher."),
     click.option("--no-provenance", is_flag=True, help="Leave the student's metadata as the teacher's."),
     _options(JSON, TALK),
@@ -368,7 +375,7 @@ def check(teacher: str, student: str, inputs: str | None, dim: tuple[str, ...], 
     _alone("--inputs", inputs, {"samples": given["samples"], "seed": given["seed"], "dim": dim})
     chosen = {name: value for name, value in given.items() if value not in (None, ())}
     chosen["providers"] = chosen.pop("provider", ("cpu",))
-    chosen["dims"] = {name: int(size) for name, size in _pairs(dim, "--dim", "[1-9][0-9]*").items()}
+    chosen["dims"] = _dims(dim)
     with say.stage("verifying"):
         verdict = verify(teacher, student, inputs=_arrays(inputs) if inputs else None, **chosen)
     document = verdict.to_dict()

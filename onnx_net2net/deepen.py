@@ -140,7 +140,7 @@ def plan_layers(found: AxisMap, after: str | Sequence[str], wanted: Sequence[Ker
 
 def _find(found: AxisMap, every: Sequence[Place], name: str) -> Place:
     for place in every:
-        if name in (place.tensor, found.graph.nodes[place.node].name):
+        if name and name in (place.tensor, found.graph.nodes[place.node].name):
             if place.refusal:
                 raise RequestError(
                     place.refusal,

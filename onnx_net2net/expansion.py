@@ -155,8 +155,8 @@ def widen(
         raise UsageError(f"{factor} is not between 1 and 1000", "ask for a factor like 1.5", op="factor")
     if split not in SPLITS:
         raise UsageError(f"{split!r} is unknown", f"choose one of {', '.join(SPLITS)}", op="split")
-    if noise < 0 or (round_to is not None and round_to < 1) or seed < 0:
-        raise UsageError("seed and noise cannot be negative, round_to not below one", "give another value", op="widen")
+    if not 0 <= noise < float("inf") or (round_to is not None and round_to < 1) or seed < 0:
+        raise UsageError("seed and noise cannot be negative, nor round_to below one", "give another value", op="widen")
     found = infer(teacher)
     wanted, skipped = sizes(found, factor, widths or {}, globs(only), globs(skip), round_to)
     made = plan_widening(found, wanted, seed=seed, split=split, noise=noise)

@@ -231,5 +231,6 @@ class _Comparison:
     def _same(self, a: Axis, b: Axis) -> bool:
         """Whether two axes have met only each other, and are both pinned or both free and of one size."""
         met = self.partner.setdefault(a.name, b.name) == b.name and self.back.setdefault(b.name, a.name) == a.name
+        self.first.axes[a.name].dynamic |= a.size != b.size
         mine, theirs = self.first.axes[a.name].pins, self.second.axes[b.name].pins
         return met and bool(mine) == bool(theirs) and (bool(mine) or a.size == b.size)

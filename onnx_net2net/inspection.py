@@ -33,7 +33,7 @@ class Inspection:
             "axes": [
                 {
                     "name": info.axis.name,
-                    "size": info.axis.size,
+                    "size": None if info.dynamic else info.axis.size,
                     "status": info.status,
                     "reason": info.reason,
                     "pins": [str(blame) for blame in info.pins],

@@ -89,11 +89,17 @@ def save(model: ModelProto, path: str | os.PathLike[str]) -> None:
                     stream.write(raw)
             model = skeleton
         with atomic(target) as stream:
-            stream.write(model.SerializeToString())
+            stream.write(_serializer(target).serialize_proto(model))
     except OSError as error:
         raise ModelError(
             f"it cannot be written ({error.strerror or error})", "choose another place", op="file", tensor=str(target)
         ) from error
+
+
+def _serializer(target: Path) -> Any:
+    """What writes the format that `load` would read from this name: protobuf, or a text format."""
+    registry = onnx.serialization.registry
+    return registry.get(registry.get_format_from_file_extension(target.suffix) or "protobuf")
 
 
 @contextlib.contextmanager

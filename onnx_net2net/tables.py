@@ -14,6 +14,7 @@ from rich.filesize import decimal
 from rich.table import Table
 from rich.text import Text
 
+from onnx_net2net.axis_map import AxisInfo
 from onnx_net2net.expansion import Expansion
 from onnx_net2net.graph import Graph
 from onnx_net2net.inspection import Inspection, inspect
@@ -129,12 +130,16 @@ def _widened(document: Mapping[str, Any]) -> Table:
     return table
 
 
+def _size(info: AxisInfo) -> str:
+    return "dynamic" if info.dynamic else str(info.axis.size)
+
+
 def _pinned(inspection: Inspection) -> Table:
     """Every pinned axis with its reason."""
     table = _table("pinned axis", "size", "reason", right=(1,))
     for info in inspection.axes:
         if info.status == "pinned":
-            table.add_row(info.axis.name, str(info.axis.size), info.reason)
+            table.add_row(info.axis.name, _size(info), info.reason)
     return table
 
 
@@ -145,7 +150,7 @@ def inspection_report(inspection: Inspection, detailed: bool) -> list[Renderable
     for info in inspection.axes if detailed else free:
         carriers = dict.fromkeys((*info.tensors, *info.initializers))
         status = Text(info.status, STYLES[info.status])
-        table.add_row(info.axis.name, str(info.axis.size), status, _names(carriers, detailed), info.reason)
+        table.add_row(info.axis.name, _size(info), status, _names(carriers, detailed), info.reason)
     pinned = len(inspection.axes) - len(free)
     shown: list[RenderableType] = [table]
     if pinned and not detailed:

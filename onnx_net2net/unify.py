@@ -211,20 +211,32 @@ class Solver:
         atom.bound = term
 
     def _cut_product(self, a: Product, b: Product, why: object) -> list[tuple[Term, Term]]:
-        """Aligns two products on the cumulative sizes of their factors, counted from the innermost."""
+        """Aligns two products on the cumulative sizes of their factors, counted from the innermost.
+
+        A boundary of one side can cut the other side too where it divides, or is divided by, all others.
+        """
         pairs: list[tuple[Term, Term]] = []
         for left, right in _segments(a.parts[::-1], b.parts[::-1], mul):
             if len(left) == 1 or len(right) == 1:
                 pairs.append((_merge(left), _merge(right)))
                 continue
-            cuts = _boundaries(left, right, mul)
-            if any(high % low for low, high in pairwise(cuts)):
-                self._conflicts.append(Conflict(_merge(left), _merge(right), why))
+            every = _boundaries(left, right, mul)
+            cuts = [c for c in every if all(c % d == 0 or d % c == 0 for d in every)]
+            if cuts == every[-1:]:
+                pairs += self._refuse(_merge(left), _merge(right), why)
                 continue
-            pieces = [fresh(high // low) for low, high in pairwise([1, *cuts])]
-            pairs += _distribute(left, cuts, pieces, mul, _merge)
-            pairs += _distribute(right, cuts, pieces, mul, _merge)
+            left, refined = _refine(left, cuts)
+            right, more = _refine(right, cuts)
+            pairs += [*refined, *more, (_merge(left), _merge(right))]
         return pairs
+
+    def _refuse(self, left: Term, right: Term, why: object) -> list[tuple[Term, Term]]:
+        """Notes a conflict, unless one side can be cut as a concatenation."""
+        pair = _distributed(left), _distributed(right)
+        if any(isinstance(side, Concatenation) for side in pair):
+            return [pair]
+        self._conflicts.append(Conflict(left, right, why))
+        return []
 
 
 Parts = Sequence[Term]
@@ -235,6 +247,16 @@ Cumulate = Callable[[int, int], int]
 def _merge(parts: Parts) -> Term:
     """The product of factors that are listed innermost first."""
     return product(*reversed(parts))
+
+
+def _distributed(term: Term) -> Term:
+    """A product whose outermost factor is a concatenation as a concatenation of products: (a+b)*c = a*c + b*c.
+
+    It can be cut at any boundary of its blocks, where as a product it could not be aligned.
+    """
+    if isinstance(term, Product) and isinstance(term.parts[0], Concatenation):
+        return concatenation(*(product(block, *term.parts[1:]) for block in term.parts[0].parts))
+    return term
 
 
 def _chain(parts: Parts) -> Term:
@@ -258,6 +280,21 @@ def _segments(a: Parts, b: Parts, step: Cumulate) -> list[tuple[Parts, Parts]]:
             result.append((a[i:stop], b[j : b_ends[end]]))
             i, j = stop, b_ends[end]
     return result
+
+
+def _refine(parts: Parts, cuts: Sequence[int]) -> tuple[list[Term], list[tuple[Term, Term]]]:
+    """Factors (innermost first) cut at given boundaries, and equations that say what was cut."""
+    refined: list[Term] = []
+    pairs: list[tuple[Term, Term]] = []
+    start = 1
+    for part, end in zip(parts, _ends(parts, mul), strict=True):
+        inside = [start, *(cut for cut in cuts if start < cut < end), end]
+        pieces = [part] if len(inside) == 2 else [fresh(high // low) for low, high in pairwise(inside)]
+        if len(pieces) > 1:
+            pairs.append((part, _merge(pieces)))
+        refined += pieces
+        start = end
+    return refined, pairs
 
 
 def _distribute(
