@@ -86,7 +86,14 @@ class Size:
     instead_of: str = ""
 
 
-Fact = Equal | Contract | Uniform | Idempotent | Pin | Size
+@dataclass(frozen=True, slots=True)
+class Holds:
+    """The elements of the first output are the sizes of these terms (Shape, Size)."""
+
+    sizes: tuple[Term, ...]
+
+
+Fact = Equal | Contract | Uniform | Idempotent | Pin | Size | Holds
 
 
 def terms_of(fact: Fact) -> list[Term]:
@@ -95,6 +102,8 @@ def terms_of(fact: Fact) -> list[Term]:
         return [fact.left, fact.right]
     if isinstance(fact, Size):
         return [term for _, term, _ in fact.entries]
+    if isinstance(fact, Holds):
+        return list(fact.sizes)
     return [fact.over]
 
 
@@ -109,8 +118,8 @@ class Node:
         attributes: Decoded attributes.
         inputs: One term for each dimension of each input; None for an input that is left out.
         outputs: The same for the outputs.
-        value: The value of an input that is a small constant, else None.
-        constants: Slots whose value is known before the model runs.
+        value: The value of an input that is a small constant, or that follows from shapes alone; else None.
+        constants: Slots whose value is known before the model runs, whatever its shapes.
     """
 
     op: str

@@ -18,10 +18,7 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto,
 from onnx.reference import ReferenceEvaluator
 
 from onnx_net2net.errors import ModelError
-
-Shape = tuple[int, ...]
-SMALL = 4096
-"""Elements up to which a constant may hold sizes rather than weights."""
+from onnx_net2net.shapes import SMALL, Shape, Shapes, resolve
 
 
 def label(node: NodeProto) -> str:
@@ -153,12 +150,15 @@ class Graph:
             return False
         if not all(name in constant for name in node.input if name):
             return False
+        return self.is_deterministic(node)
+
+    def is_deterministic(self, node: NodeProto) -> bool:
+        """Whether a node of the standard's computes the same from the same inputs."""
         try:
-            schema = onnx.defs.get_schema(node.op_type, self.opsets.get("", 1), "")
+            schema: Any = onnx.defs.get_schema(node.op_type, self.opset(node.domain), node.domain)
         except onnx.defs.SchemaError:
             return False
-        determinism: Any = schema
-        return bool(determinism.node_determinism == onnx.defs.OpSchema.NodeDeterminism.Deterministic)
+        return bool(schema.node_determinism == onnx.defs.OpSchema.NodeDeterminism.Deterministic)
 
     def tensor(self, use: tuple[int, int]) -> str:
         """The tensor that a node reads in an input slot."""
@@ -169,8 +169,8 @@ class Graph:
         return {key: value.name for value in self.inputs for key, _ in _open_dims(value)}
 
     @cached_property
-    def types(self) -> dict[str, tuple[int, Shape | None]]:
-        """Element type and shape of each tensor; a shape is None where it cannot be inferred."""
+    def shapes(self) -> Shapes:
+        """Types, shapes, and values that follow from shapes, at the trial sizes."""
         bare = skeleton(self.model)
         for value in bare.graph.input:
             for key, dim in _open_dims(value):
@@ -179,18 +179,9 @@ class Graph:
         if self.trial:  # shapes that the exporter wrote down would contradict the trial
             del bare.graph.value_info[:]
             for value in bare.graph.output:
-                value.type.tensor_type.ClearField("shape")
-        try:
-            inferred = onnx.shape_inference.infer_shapes(bare, data_prop=True, strict_mode=bool(self.trial))
-        except onnx.shape_inference.InferenceError as error:
-            raise ModelError(str(error).strip().splitlines()[-1], "check the model with onnx.checker") from error
-        found: dict[str, tuple[int, Shape | None]] = {
-            t.name: (t.data_type, tuple(t.dims)) for t in self.proto.initializer
-        }
-        graph = inferred.graph
-        for value in (*graph.input, *graph.value_info, *graph.output):
-            found.setdefault(value.name, _type(value))
-        return found
+                if value.type.HasField("tensor_type"):
+                    value.type.tensor_type.ClearField("shape")
+        return resolve(self, bare)
 
     def opset(self, domain: str) -> int:
         """The version of an operator domain that the model imports."""
@@ -198,18 +189,20 @@ class Graph:
 
     def shape(self, name: str) -> Shape | None:
         """Shape of a tensor, or None where it is not known."""
-        return self.types.get(name, (0, None))[1]
+        return self.shapes.types.get(name, (0, None))[1]
 
     def dtype(self, name: str) -> int:
         """Element type of a tensor (``TensorProto.DataType``), 0 where it is not known."""
-        return self.types.get(name, (0, None))[0]
+        return self.shapes.types.get(name, (0, None))[0]
 
     def is_weight(self, name: str) -> bool:
         """Whether a tensor holds floating point numbers."""
         return self.dtype(name) in FLOATS
 
     def small_value(self, name: str) -> NDArray[Any] | None:
-        """The value of a constant of at most `SMALL` elements, else None."""
+        """The value of a small tensor that constants or shapes determine, else None."""
+        if name in self.shapes.values:
+            return self.shapes.values[name]
         shape = self.shape(name)
         if name not in self.constants or shape is None or math.prod(shape) > SMALL:
             return None
@@ -234,14 +227,19 @@ class Graph:
                 if missing:
                     needed += missing
                 else:
-                    self._values.update(self._evaluate(node))
+                    feeds = {name: self._values[name] for name in node.input if name}
+                    self._values.update(self.evaluate(node, feeds))
         value = self._values[name]
         if value.size > SMALL:
             self._values.clear()  # large weights are not kept
         return value
 
-    def _evaluate(self, node: NodeProto) -> dict[str, NDArray[Any]]:
-        feeds = {name: self._values[name] for name in node.input if name}
+    def evaluate(self, node: NodeProto, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """The outputs of one node, by ONNX's reference implementation.
+
+        Raises:
+            ModelError: If there is none, or it fails.
+        """
         unknown = onnx.TypeProto()
         graph = helper.make_graph(
             [node],
@@ -252,7 +250,7 @@ class Graph:
         opset = helper.make_opsetid("", self.opsets.get("", 1))
         try:
             single = helper.make_model(graph, opset_imports=[opset])
-            results = ReferenceEvaluator(single).run(None, feeds)
+            results = ReferenceEvaluator(single).run(None, dict(feeds))
         except Exception as error:  # the reference implementations raise anything at all
             raise ModelError(
                 f"this constant cannot be evaluated ({error})",
@@ -295,12 +293,3 @@ def _open_dims(value: ValueInfoProto) -> Iterable[tuple[str, Any]]:
     for i, dim in enumerate(value.type.tensor_type.shape.dim):
         if not dim.HasField("dim_value"):
             yield (dim.dim_param or f"{value.name}:{i}", dim)
-
-
-def _type(value: ValueInfoProto) -> tuple[int, Shape | None]:
-    tensor = value.type.tensor_type
-    if not value.type.HasField("tensor_type"):
-        return 0, None
-    if not tensor.HasField("shape") or not all(d.HasField("dim_value") for d in tensor.shape.dim):
-        return tensor.elem_type, None
-    return tensor.elem_type, tuple(d.dim_value for d in tensor.shape.dim)

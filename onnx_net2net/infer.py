@@ -16,7 +16,8 @@ from onnx_net2net.axes import Axis, Dim, atoms
 from onnx_net2net.axis_map import AxisMap, Blame, Slot
 from onnx_net2net.errors import Declined, ModelError, SizeMismatch
 from onnx_net2net.facts import Contract, Equal, Fact, Node, Pin
-from onnx_net2net.freeze import Freezer
+from onnx_net2net.follow import Follower
+from onnx_net2net.freeze import Freezer, Terms
 from onnx_net2net.graph import Graph, attributes, label
 from onnx_net2net.unify import Solver, Term, fresh
 
@@ -70,6 +71,7 @@ class _Inference:
         self.facts: list[tuple[int, Fact]] = []
         self.pins: list[tuple[Term, Blame]] = []
         self.ties: list[str] = []
+        self.follower = Follower(graph)
 
     def run(self) -> AxisMap:
         for value in self.graph.inputs:
@@ -77,6 +79,7 @@ class _Inference:
         for i in range(len(self.graph.nodes)):
             if i not in self.graph.constant_nodes:
                 self._visit(i)
+        self.facts += self.follower.settle()
         for i, fact in self.facts:
             if isinstance(fact, Equal):
                 self._equate(i, fact)
@@ -101,26 +104,32 @@ class _Inference:
         found = rules.find(proto.op_type, proto.domain, self.graph.opset(proto.domain))
         named = zip([*proto.input, *proto.output], [*inputs, *outputs], strict=True)
         unknown = [name for name, terms in named if name and terms is None and not self._unused(name)]
+        facts: list[Fact] = []
         try:
             if found is None:
                 raise Declined("no rule knows this operator")
             if unknown:
                 raise Declined(f"the shape of {unknown[0]} is not known")
-            node = Node(
-                proto.op_type,
-                self.graph.opset(proto.domain),
-                attributes(proto),
-                inputs,
-                outputs,
-                proto.domain,
-                lambda slot: self.graph.small_value(proto.input[slot]) if proto.input[slot] else None,
-                frozenset(s for s, name in enumerate(proto.input) if name in self.graph.constants),
-            )
-            self.facts += [(i, fact) for fact in rules.facts_of(found, node)]
+            facts = rules.facts_of(found, self._node(i, inputs, outputs))
         except Declined as why:
             self._pin_all(i, [*inputs, *outputs], str(why))
+        self.facts += [(i, fact) for fact in self.follower.visit(i, found, facts)]
         for name in sorted(self.graph.captured[i]):
-            self._pin_all(i, [self.terms.get(name)], "its subgraph uses it")
+            self._pin_all(i, [self.terms.get(name), self.follower.fix(name)], "its subgraph uses it")
+
+    def _node(self, i: int, inputs: Sequence[Terms | None], outputs: Sequence[Terms | None]) -> Node:
+        """What the rule may see of a node."""
+        proto = self.graph.nodes[i]
+        return Node(
+            proto.op_type,
+            self.graph.opset(proto.domain),
+            attributes(proto),
+            inputs,
+            outputs,
+            proto.domain,
+            lambda slot: self.graph.small_value(proto.input[slot]) if proto.input[slot] else None,
+            frozenset(s for s, name in enumerate(proto.input) if name in self.graph.constants),
+        )
 
     def _unused(self, name: str) -> bool:
         return name not in self.graph.consumers and name not in self.graph.outputs
@@ -165,7 +174,7 @@ class _Inference:
             for border, names in borders.items():
                 for name in names:
                     blame = Blame(f"{border} '{name}'", "its shape must stay")
-                    self.pins += [(term, blame) for term in self.terms.get(name, ())]
+                    self.pins += [(term, blame) for term in (*self.terms.get(name, ()), *self.follower.fix(name))]
         for i, fact in self.facts:
             if isinstance(fact, Pin):
                 self.pins.append((fact.over, self._blame(i, fact.reason)))
@@ -177,7 +186,7 @@ class _Inference:
             blame = self._blame(i, f"it cannot align {shown}")
             self.pins += [(conflict.left, blame), (conflict.right, blame)]
 
-    def _pin_all(self, i: int, operands: Iterable[tuple[Term, ...] | None], reason: str) -> None:
+    def _pin_all(self, i: int, operands: Iterable[Sequence[Term] | None], reason: str) -> None:
         blame = self._blame(i, reason)
         self.pins += [(term, blame) for terms in operands for term in terms or ()]
 

@@ -225,9 +225,9 @@ class Solver:
             if cuts == every[-1:]:
                 pairs += self._refuse(_merge(left), _merge(right), why)
                 continue
-            left, refined = _refine(left, cuts)
-            right, more = _refine(right, cuts)
-            pairs += [*refined, *more, (_merge(left), _merge(right))]
+            mine, cut = _refine(left, cuts)
+            theirs, also = _refine(right, cuts)
+            pairs += [*cut, *also, (_merge(mine), _merge(theirs))]
         return pairs
 
     def _refuse(self, left: Term, right: Term, why: object) -> list[tuple[Term, Term]]:

@@ -10,6 +10,7 @@ from onnx_net2net.rules import (  # noqa: F401  # importing a family registers i
     pooling,
     reduction,
     selection,
+    shapes,
 )
 from onnx_net2net.rules._registry import Rule, all_rules, facts_of, find
 

@@ -6,7 +6,8 @@ A rule is found by (domain, operator type, newest version not above the model's 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 from onnx_net2net.facts import Fact, Node, Pin, terms_of
 from onnx_net2net.spec import parse
@@ -14,6 +15,7 @@ from onnx_net2net.unify import Atom
 
 Apply = Callable[[Node], list[Fact]]
 Test = Callable[[Node], bool]
+Follow = Literal["", "fills", "shape", "moves", "product"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +30,11 @@ class Rule:
         apply: States the facts of a node; raises `Declined` where it has no answer.
         idempotent: Whether a node f of this operator satisfies f(f(x)) = f(x), so that an identity layer
             and the same activation can follow it.
+        follow: How the elements of its output come from those of its inputs, so that sizes can be followed
+            through arithmetic on shapes: ``fills`` (they are all alike), ``shape`` (from the input's shape
+            alone), ``moves`` (they are elements of the inputs in ``data``), ``product`` (products of
+            elements), or unknown.
+        data: Input slots that hold what moves; empty for all.
     """
 
     op: str
@@ -36,6 +43,8 @@ class Rule:
     notation: str
     apply: Apply
     idempotent: Test
+    follow: Follow = ""
+    data: tuple[int, ...] = ()
 
 
 _RULES: dict[tuple[str, str], list[Rule]] = {}
@@ -78,6 +87,13 @@ def rule(
         return apply
 
     return decorate
+
+
+def follows(how: Follow, *ops: str, data: tuple[int, ...] = ()) -> None:
+    """States of operators that have a rule how their elements come from those of their inputs."""
+    for op in ops:
+        rules = _RULES["", op]
+        rules[:] = [replace(rule, follow=how, data=data) for rule in rules]
 
 
 def find(op: str, domain: str, opset: int) -> Rule | None:

@@ -1,0 +1,208 @@
+"""Follows sizes through arithmetic on shapes: where each element of a small computed tensor comes from.
+
+Exporters write ``Reshape(x, Concat(Gather(Shape(x), 0), [8], [64]))``. The first element is the size of an
+axis and changes with it; the others are written down in constants and can be rewritten there. An element
+that is computed in any other way pins the axes that it depends on.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnx_net2net.axis_map import Slot
+from onnx_net2net.facts import Equal, Fact, Holds, Pin, Size
+from onnx_net2net.graph import Graph
+from onnx_net2net.rules import Rule
+from onnx_net2net.unify import Atom, Concatenation, Product, Term, product
+
+Elements = NDArray[Any]
+"""An array of `Source`, one for each element of a tensor."""
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """An element that is written down in a constant: the use that reads it, and its position there."""
+
+    use: Slot
+    place: int
+
+
+@dataclass(frozen=True, slots=True)
+class Computed:
+    """An element that depends on sizes in a way that cannot be followed."""
+
+    terms: tuple[Term, ...]
+    written: tuple[Written, ...]
+
+
+Source = Atom | Product | Concatenation | Written | Computed
+REASON = "a size that it depends on is computed while the model runs"
+
+
+@dataclass(slots=True)
+class Follower:
+    """Collects where sizes come from, node by node, and what that means for the equations."""
+
+    graph: Graph
+    elements: dict[str, Elements] = field(default_factory=dict)
+    demands: dict[Written, list[tuple[int, Term, int]]] = field(default_factory=dict)
+    fixed: set[Written] = field(default_factory=set)
+
+    def visit(self, i: int, rule: Rule | None, facts: Sequence[Fact]) -> list[Fact]:
+        """Follows a node's output if shapes determine it, and says what reading such values means for others.
+
+        Returns:
+            The node's facts, those on sizes in computed slots replaced by what they amount to.
+        """
+        node = self.graph.nodes[i]
+        determined = bool(node.output) and node.output[0] in self.graph.shapes.values
+        follow = rule.follow if rule is not None and determined else ""
+        data = range(len(node.input)) if rule is None or not rule.data else rule.data
+        everything = set(range(len(node.input))) if determined else set()
+        passed = {"moves": set(data), "fills": set[int]()}.get(follow, everything)
+        if determined:
+            self._trace(i, follow, list(data), facts)
+        result: list[Fact] = [fact for fact in facts if not isinstance(fact, Holds)]
+        for slot, name in enumerate(node.input):
+            if name in self.elements and slot not in passed:
+                mine = [fact for fact in result if isinstance(fact, Size) and fact.where == slot]
+                result = [fact for fact in result if fact not in mine] + self._read(i, name, mine)
+        return result
+
+    def fix(self, name: str) -> list[Term]:
+        """The terms that a tensor depends on, which something needs to stay as it is."""
+        terms: list[Term] = []
+        for source in self.elements[name].ravel() if name in self.elements else ():
+            terms += self._hold(source)
+        return terms
+
+    def settle(self) -> list[tuple[int, Fact]]:
+        """What the demands on written sizes amount to, once all nodes were visited."""
+        facts: list[tuple[int, Fact]] = []
+        for written, wanted in self.demands.items():
+            node, term, sign = wanted[0]
+            facts += [(i, Equal(term, other)) for i, other, _ in wanted[1:]]
+            if written in self.fixed or any(s != sign for _, _, s in wanted):
+                facts.append((node, Pin(term, REASON)))
+            else:
+                facts.append((written.use[0], Size(written.use[1], ((written.place, term, sign),))))
+        return facts
+
+    def _trace(self, i: int, follow: str, data: Sequence[int], facts: Sequence[Fact]) -> None:
+        """Notes the sources of a node's outputs."""
+        node = self.graph.nodes[i]
+        held = next((fact for fact in facts if isinstance(fact, Holds)), None)
+        if held is not None:
+            self.elements[node.output[0]] = _array(held.sizes, self._shape(node.output[0]))
+        elif follow == "fills":
+            shape = self._shape(node.output[0])
+            self.elements[node.output[0]] = _array([Computed((), ())] * math.prod(shape), shape)
+        elif follow == "moves":
+            self._move(i, data)
+        elif follow == "product":
+            a, b = np.broadcast_arrays(*(self._operand(i, slot) for slot in range(2)))
+            pairs = zip(a.ravel(), b.ravel(), strict=True)
+            self.elements[node.output[0]] = _array([_times(x, y) for x, y in pairs], self._shape(node.output[0]))
+        else:
+            self._compute(i)
+
+    def _move(self, i: int, data: Sequence[int]) -> None:
+        """Runs the node on numbers in place of its data: what comes out says where elements went."""
+        node = self.graph.nodes[i]
+        sources: list[Source] = []
+        feeds: dict[str, Any] = {name: self._value(name) for name in node.input if name}
+        for slot in data:
+            if slot < len(node.input) and node.input[slot]:
+                elements = self._operand(i, slot)
+                numbers = np.arange(len(sources), len(sources) + elements.size).reshape(elements.shape)
+                feeds[node.input[slot]] = numbers.astype(self._value(node.input[slot]).dtype)
+                sources += list(elements.ravel())
+        if any(feeds[node.input[slot]].dtype == bool for slot in data if slot < len(node.input) and node.input[slot]):
+            self._compute(i)
+            return
+        for name, numbers in self.graph.evaluate(node, feeds).items():
+            self.elements[name] = _array([sources[int(n)] for n in numbers.ravel()], numbers.shape)
+
+    def _compute(self, i: int) -> None:
+        """Every output element may depend on every input element."""
+        node = self.graph.nodes[i]
+        every = [s for slot, name in enumerate(node.input) if name for s in self._operand(i, slot).ravel()]
+        terms, written = _parts(every)
+        for name in filter(None, node.output):
+            shape = self._shape(name)
+            self.elements[name] = _array([Computed(terms, written)] * math.prod(shape), shape)
+
+    def _operand(self, i: int, slot: int) -> Elements:
+        """Sources of the elements of an input."""
+        name = self.graph.tensor((i, slot))
+        if name in self.elements:
+            return self.elements[name]
+        if name not in self.graph.constants:  # only its shape is read
+            return _array([], (0,))
+        value = self.graph.value(name)
+        return _array([Written((i, slot), place) for place in range(value.size)], value.shape)
+
+    def _read(self, i: int, name: str, sizes: Iterable[Size]) -> list[Fact]:
+        """What it means that a node reads a followed value, with the sizes that its rule knows it to hold."""
+        entries: Mapping[int, tuple[Term, int]] = {
+            place: (term, sign) for fact in sizes for place, term, sign in fact.entries
+        }
+        facts: list[Fact] = []
+        for place, source in enumerate(self.elements[name].ravel()):
+            if place not in entries:
+                facts += [Pin(term, REASON) for term in self._hold(source)]
+                continue
+            term, sign = entries[place]
+            if isinstance(source, Written):
+                self.demands.setdefault(source, []).append((i, term, sign))
+            elif isinstance(source, Computed) or sign != 1:
+                facts += [Pin(t, REASON) for t in (term, *self._hold(source))]
+            else:
+                facts.append(Equal(source, term))
+        return facts
+
+    def _hold(self, source: Source) -> list[Term]:
+        terms, written = _parts([source])
+        self.fixed.update(written)
+        return list(terms)
+
+    def _value(self, name: str) -> NDArray[Any]:
+        values = self.graph.shapes.values
+        return values[name] if name in values else self.graph.value(name)
+
+    def _shape(self, name: str) -> tuple[int, ...]:
+        return self.graph.shapes.values[name].shape
+
+
+def _array(sources: Sequence[Source], shape: tuple[int, ...]) -> Elements:
+    result = np.empty(len(sources), object)
+    result[:] = sources
+    return result.reshape(shape)
+
+
+def _parts(sources: Iterable[Source]) -> tuple[tuple[Term, ...], tuple[Written, ...]]:
+    """The terms and the written elements that sources depend on, each once."""
+    terms: dict[int, Term] = {}
+    written: dict[Written, None] = {}
+    for source in sources:
+        if isinstance(source, Written):
+            written[source] = None
+        elif isinstance(source, Computed):
+            terms.update((id(term), term) for term in source.terms)
+            written.update(dict.fromkeys(source.written))
+        else:
+            terms[id(source)] = source
+    return tuple(terms.values()), tuple(written)
+
+
+def _times(x: Source, y: Source) -> Source:
+    """The product of two elements: of two sizes, it is the size of their product."""
+    if not isinstance(x, (Written, Computed)) and not isinstance(y, (Written, Computed)):
+        return product(x, y)
+    return Computed(*_parts([x, y]))

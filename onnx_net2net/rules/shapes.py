@@ -1,0 +1,48 @@
+"""Operators that read shapes or make tensors of a given shape, and how sizes move through arithmetic on them."""
+
+from onnx_net2net.facts import Equal, Fact, Holds, Idempotent, Node, Pin, Size
+from onnx_net2net.rules._registry import follows, rule
+from onnx_net2net.unify import product
+
+
+@rule("ConstantOfShape", since=9, notation="shape -> Y[d...]  size d @ shape")
+def constant_of_shape(node: Node) -> list[Fact]:
+    node.ints(0, "shape")
+    return [Size(0, tuple((i, dim, 1) for i, dim in enumerate(node.y())))]
+
+
+@rule("Range", since=11, notation="start, limit, delta -> Y[!d]")
+def range_(node: Node) -> list[Fact]:
+    return [Pin(dim, "it counts positions") for dim in node.y()]
+
+
+@rule("Shape", notation="X[d...] -> the sizes of d")
+def shape(node: Node) -> list[Fact]:
+    x = node.x(0)
+    return [Holds(x[slice(node.attr("start", 0), node.attr("end", len(x)))]), *map(Idempotent, x)]
+
+
+@rule("Size", notation="X[d...] -> the size of d*..")
+def size(node: Node) -> list[Fact]:
+    return [Holds((product(*node.x(0)),))]
+
+
+def trilu_keeps(node: Node) -> list[Fact]:
+    """The two last axes of a triangle are positions."""
+    x, y = node.x(0), node.y()
+    kept: list[Fact] = [Equal(a, b) for a, b in zip(x[:-2], y[:-2], strict=True)]
+    return kept + [Pin(dim, "it masks by position") for dim in (*x[-2:], *y[-2:])]
+
+
+rule("Trilu", since=14, notation="X[..., !m, !n] -> Y[..., !m, !n]")(trilu_keeps)
+
+follows("fills", "ConstantOfShape")
+follows("shape", "Shape", "Size")
+follows("product", "Mul")
+follows("moves", "Concat")
+follows("moves", "Where", data=(1, 2))
+follows(
+    "moves",
+    *"Cast Expand Flatten Gather Identity Reshape Slice Split Squeeze Tile Transpose Unsqueeze".split(),
+    data=(0,),
+)

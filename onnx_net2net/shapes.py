@@ -1,0 +1,130 @@
+"""Types, shapes, and values that follow from shapes alone, at given sizes of the dynamic dimensions.
+
+ONNX's shape inference sees through much arithmetic on shapes, but not all. Where it gives up, the values
+that follow from known shapes are computed and handed to it as constants, and it is asked again.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import ModelProto, ValueInfoProto, helper, numpy_helper
+
+from onnx_net2net import rules
+from onnx_net2net.errors import ModelError
+
+if TYPE_CHECKING:
+    from onnx_net2net.graph import Graph
+
+Shape = tuple[int, ...]
+Array = NDArray[Any]
+SMALL = 4096
+"""Elements up to which a tensor may hold sizes rather than weights."""
+
+
+@dataclass(slots=True)
+class Shapes:
+    """What is known of tensors at one choice of sizes.
+
+    Attributes:
+        types: Element type and shape by tensor; None for a shape that cannot be inferred.
+        values: Values of computed tensors that depend on shapes and constants alone.
+    """
+
+    types: dict[str, tuple[int, Shape | None]]
+    values: dict[str, Array] = field(default_factory=dict)
+
+
+def resolve(graph: Graph, bare: ModelProto) -> Shapes:
+    """Infers types and shapes of all tensors.
+
+    Args:
+        graph: The graph.
+        bare: Its skeleton, with the trial sizes written into its inputs; it is changed.
+
+    Raises:
+        ModelError: If shapes contradict each other.
+    """
+    values: dict[str, Array] = {}
+    while True:
+        types = _infer(graph, bare)
+        before = len(values)
+        for i, node in enumerate(graph.nodes):
+            if i not in graph.constant_nodes and not all(name in values for name in node.output if name):
+                _follow(graph, i, types, values)
+        if len(values) == before or not _gaps(graph, types):
+            return Shapes(types, values)
+        _substitute(bare, values)
+
+
+def _infer(graph: Graph, bare: ModelProto) -> dict[str, tuple[int, Shape | None]]:
+    try:
+        inferred = onnx.shape_inference.infer_shapes(bare, data_prop=True, strict_mode=bool(graph.trial))
+    except onnx.shape_inference.InferenceError as error:
+        raise ModelError(str(error).strip().splitlines()[-1], "check the model with onnx.checker") from error
+    found: dict[str, tuple[int, Shape | None]] = {
+        t.name: (t.data_type, tuple(t.dims)) for t in (*graph.proto.initializer, *bare.graph.initializer)
+    }
+    for value in (*inferred.graph.input, *inferred.graph.value_info, *inferred.graph.output):
+        found.setdefault(value.name, _type(value))
+    return found
+
+
+def _type(value: ValueInfoProto) -> tuple[int, Shape | None]:
+    tensor = value.type.tensor_type
+    if not value.type.HasField("tensor_type"):
+        return 0, None
+    if not tensor.HasField("shape") or not all(d.HasField("dim_value") for d in tensor.shape.dim):
+        return tensor.elem_type, None
+    return tensor.elem_type, tuple(d.dim_value for d in tensor.shape.dim)
+
+
+def _gaps(graph: Graph, types: Mapping[str, tuple[int, Shape | None]]) -> bool:
+    """Whether some tensor has no shape yet."""
+    return any(name and types.get(name, (0, None))[1] is None for node in graph.nodes for name in node.output)
+
+
+def _follow(graph: Graph, i: int, types: Mapping[str, tuple[int, Shape | None]], values: dict[str, Array]) -> None:
+    """Computes a node's outputs if shapes and small constants determine them."""
+    node = graph.nodes[i]
+    rule = rules.find(node.op_type, node.domain, graph.opset(node.domain))
+    if rule is None or graph.captured[i] or not graph.is_deterministic(node):
+        return
+    feeds: dict[str, Array] = {}
+    for name in filter(None, node.input):
+        dtype, shape = types.get(name, (0, None))
+        if rule.follow == "shape" and shape is not None and dtype:
+            feeds[name] = np.broadcast_to(np.zeros((), helper.tensor_dtype_to_np_dtype(dtype)), shape)
+        elif name in values:
+            feeds[name] = values[name]
+        elif name in graph.constants and shape is not None and math.prod(shape) <= SMALL:
+            feeds[name] = graph.value(name)
+        else:
+            return
+    sizes = [types.get(name, (0, None))[1] for name in node.output if name]
+    if any(shape is not None and math.prod(shape) > SMALL for shape in sizes):
+        return
+    try:
+        results = graph.evaluate(node, feeds)
+    except ModelError:
+        return
+    if all(value.size <= SMALL for value in results.values()):
+        values.update(results)
+
+
+def _substitute(bare: ModelProto, values: Mapping[str, Array]) -> None:
+    """Replaces nodes by the constants that they compute."""
+    known = {tensor.name for tensor in bare.graph.initializer}
+    for k in reversed(range(len(bare.graph.node))):
+        outputs = [name for name in bare.graph.node[k].output if name]
+        if outputs and all(name in values for name in outputs):
+            bare.graph.initializer.extend(
+                numpy_helper.from_array(values[name], name) for name in outputs if name not in known
+            )
+            del bare.graph.node[k]
