@@ -116,7 +116,9 @@ class Follower:
         """Runs the node on numbers in place of its data: what comes out says where elements went."""
         node = self.graph.nodes[i]
         sources: list[Source] = []
-        feeds: dict[str, Any] = {name: self._value(name) for name in node.input if name}
+        unread = self.graph.unread(node)
+        named = [(slot, name) for slot, name in enumerate(node.input) if name]
+        feeds: dict[str, Any] = {n: self.graph.blank(n) if s in unread else self._value(n) for s, n in named}
         for slot in data:
             if slot < len(node.input) and node.input[slot]:
                 elements = self._operand(i, slot)
@@ -143,7 +145,7 @@ class Follower:
         name = self.graph.tensor((i, slot))
         if name in self.elements:
             return self.elements[name]
-        if name not in self.graph.constants:  # only its shape is read
+        if name not in self.graph.constants or slot in self.graph.unread(self.graph.nodes[i]):
             return _array([], (0,))
         value = self.graph.value(name)
         return _array([Written((i, slot), place) for place in range(value.size)], value.shape)

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
+from onnx_net2net import rules
 from onnx_net2net.errors import ModelError
-from onnx_net2net.shapes import SMALL, Shape, Shapes, resolve
+from onnx_net2net.shapes import SMALL, Shape, Shapes, is_small, resolve
 
 
 def label(node: NodeProto) -> str:
@@ -203,8 +204,7 @@ class Graph:
         """The value of a small tensor that constants or shapes determine, else None."""
         if name in self.shapes.values:
             return self.shapes.values[name]
-        shape = self.shape(name)
-        if name not in self.constants or shape is None or math.prod(shape) > SMALL:
+        if name not in self.constants or not is_small(self.dtype(name), self.shape(name)):
             return None
         return self.value(name)
 
@@ -223,16 +223,26 @@ class Graph:
                 self._values[current] = read_tensor(self.initializers[current])
             else:
                 node = self.nodes[self.producer[current]]
-                missing = [n for n in node.input if n and n not in self._values]
+                unread = {node.input[slot] for slot in self.unread(node) if slot < len(node.input)}
+                missing = [n for n in node.input if n and n not in self._values and n not in unread]
                 if missing:
                     needed += missing
                 else:
-                    feeds = {name: self._values[name] for name in node.input if name}
+                    feeds = {n: self.blank(n) if n in unread else self._values[n] for n in node.input if n}
                     self._values.update(self.evaluate(node, feeds))
         value = self._values[name]
         if value.size > SMALL:
             self._values.clear()  # large weights are not kept
         return value
+
+    def unread(self, node: NodeProto) -> tuple[int, ...]:
+        """Input slots of which a node reads only shape and type."""
+        rule = rules.find(node.op_type, node.domain, self.opset(node.domain))
+        return rule.unread if rule is not None else ()
+
+    def blank(self, name: str) -> NDArray[Any]:
+        """Zeros in the shape of a tensor whose value nobody reads; they take no memory."""
+        return np.broadcast_to(np.zeros((), helper.tensor_dtype_to_np_dtype(self.dtype(name))), self.shape(name) or ())
 
     def evaluate(self, node: NodeProto, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """The outputs of one node, by ONNX's reference implementation.

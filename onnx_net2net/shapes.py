@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import ModelProto, ValueInfoProto, helper, numpy_helper
+from onnx import ModelProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
-from onnx_net2net import rules
 from onnx_net2net.errors import ModelError
 
 if TYPE_CHECKING:
@@ -24,8 +23,18 @@ if TYPE_CHECKING:
 
 Shape = tuple[int, ...]
 Array = NDArray[Any]
+Known = dict[str, Array]
+Types = Mapping[str, tuple[int, Shape | None]]
 SMALL = 4096
-"""Elements up to which a tensor may hold sizes rather than weights."""
+"""Elements up to which a tensor of integers may hold sizes."""
+FEW = 64
+"""The same for other types, which may hold scales or bounds."""
+
+
+def is_small(dtype: int, shape: Shape | None) -> bool:
+    """Whether a tensor may hold sizes rather than weights."""
+    limit = SMALL if dtype in (TensorProto.INT32, TensorProto.INT64) else FEW
+    return shape is not None and math.prod(shape) <= limit
 
 
 @dataclass(slots=True)
@@ -52,15 +61,18 @@ def resolve(graph: Graph, bare: ModelProto) -> Shapes:
         ModelError: If shapes contradict each other.
     """
     values: dict[str, Array] = {}
+    constants: dict[str, Array] = {}
     while True:
         types = _infer(graph, bare)
-        before = len(values)
+        before = len(values), len(constants)
+        gaps = _gaps(graph, types)
         for i, node in enumerate(graph.nodes):
-            if i not in graph.constant_nodes and not all(name in values for name in node.output if name):
-                _follow(graph, i, types, values)
-        if len(values) == before or not _gaps(graph, types):
+            known = constants if i in graph.constant_nodes else values
+            if (known is values or gaps) and not all(name in known for name in node.output if name):
+                _follow(graph, i, types, values, constants)
+        if not gaps or before == (len(values), len(constants)):
             return Shapes(types, values)
-        _substitute(bare, values)
+        _substitute(bare, {**constants, **values})
 
 
 def _infer(graph: Graph, bare: ModelProto) -> dict[str, tuple[int, Shape | None]]:
@@ -85,26 +97,28 @@ def _type(value: ValueInfoProto) -> tuple[int, Shape | None]:
     return tensor.elem_type, tuple(d.dim_value for d in tensor.shape.dim)
 
 
-def _gaps(graph: Graph, types: Mapping[str, tuple[int, Shape | None]]) -> bool:
+def _gaps(graph: Graph, types: Types) -> bool:
     """Whether some tensor has no shape yet."""
     return any(name and types.get(name, (0, None))[1] is None for node in graph.nodes for name in node.output)
 
 
-def _follow(graph: Graph, i: int, types: Mapping[str, tuple[int, Shape | None]], values: dict[str, Array]) -> None:
-    """Computes a node's outputs if shapes and small constants determine them."""
+def _follow(graph: Graph, i: int, types: Types, values: Known, constants: Known) -> None:
+    """Computes a node's outputs if shapes and small constants determine them, and notes them."""
     node = graph.nodes[i]
-    rule = rules.find(node.op_type, node.domain, graph.opset(node.domain))
-    if rule is None or graph.captured[i] or not graph.is_deterministic(node):
+    if graph.captured[i] or not graph.is_deterministic(node):
         return
+    unread = graph.unread(node)
     feeds: dict[str, Array] = {}
-    for name in filter(None, node.input):
+    for slot, name in enumerate(node.input):
         dtype, shape = types.get(name, (0, None))
-        if rule.follow == "shape" and shape is not None and dtype:
+        if not name:
+            continue
+        if slot in unread and shape is not None and dtype:
             feeds[name] = np.broadcast_to(np.zeros((), helper.tensor_dtype_to_np_dtype(dtype)), shape)
         elif name in values:
             feeds[name] = values[name]
-        elif name in graph.constants and shape is not None and math.prod(shape) <= SMALL:
-            feeds[name] = graph.value(name)
+        elif name in graph.constants and (value := _constant(graph, name, types, constants)) is not None:
+            feeds[name] = value
         else:
             return
     sizes = [types.get(name, (0, None))[1] for name in node.output if name]
@@ -115,7 +129,24 @@ def _follow(graph: Graph, i: int, types: Mapping[str, tuple[int, Shape | None]],
     except ModelError:
         return
     if all(value.size <= SMALL for value in results.values()):
-        values.update(results)
+        (constants if i in graph.constant_nodes else values).update(results)
+
+
+def _constant(graph: Graph, name: str, types: Types, constants: Known) -> Array | None:
+    """The value of a small constant; the nodes that make it are run first to last."""
+    if name in graph.initializers:
+        return graph.value(name) if is_small(*types.get(name, (0, None))) else None
+    needed: set[int] = set()
+    pending = [name]
+    while pending:
+        current = pending.pop()
+        i = graph.producer.get(current)
+        if i is not None and current not in constants and i not in needed:
+            needed.add(i)
+            pending += [n for n in graph.nodes[i].input if n]
+    for i in sorted(needed):
+        _follow(graph, i, types, {}, constants)
+    return constants.get(name)
 
 
 def _substitute(bare: ModelProto, values: Mapping[str, Array]) -> None:

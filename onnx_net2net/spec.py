@@ -80,7 +80,7 @@ class Spec:
                     facts.append(Equal(rest.setdefault(i - first, fresh(terms[i].size)), terms[i]))
                 else:
                     facts.append(Equal(product(*(letters[name] for name in dim)), terms[i]))
-        facts += [Pin(letters[name], "it mixes its units") for name in sorted(self.pinned)]
+        facts += [Pin(letters[name], "its units are not interchangeable") for name in sorted(self.pinned)]
         facts += [Uniform(letters[name], "takes statistics over it") for name in self.uniform]
         facts += [Size(where, ((0, letters[name], 1),)) for name, where in self.size]
         for name, choices in self.contract:

@@ -101,8 +101,8 @@ ELEMENTWISE = [
     Case("Dropout opset 9", "(float[2,3] x) => (float[2,3] y) { y = Dropout<ratio=0.4>(x) }", "x[a, b] -> y[a, b]", 9),
     Case(
         "CastLike",
-        "(float[2,3] x, double[1] z) => (double[2,3] y) { y = CastLike(x, z) }",
-        "x[a, b] z[1] -> y[a, b]",
+        "(float[2,3] x, double[4] z) => (double[2,3] y) { y = CastLike(x, z) }",
+        "x[a, b] z[c] -> y[a, b]",
     ),
 ]
 

@@ -15,7 +15,7 @@ from onnx_net2net.unify import Atom
 
 Apply = Callable[[Node], list[Fact]]
 Test = Callable[[Node], bool]
-Follow = Literal["", "fills", "shape", "moves", "product"]
+Follow = Literal["", "fills", "moves", "product"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +31,10 @@ class Rule:
         idempotent: Whether a node f of this operator satisfies f(f(x)) = f(x), so that an identity layer
             and the same activation can follow it.
         follow: How the elements of its output come from those of its inputs, so that sizes can be followed
-            through arithmetic on shapes: ``fills`` (they are all alike), ``shape`` (from the input's shape
-            alone), ``moves`` (they are elements of the inputs in ``data``), ``product`` (products of
-            elements), or unknown.
+            through arithmetic on shapes: ``fills`` (they are all alike), ``moves`` (they are elements of the
+            inputs in ``data``), ``product`` (products of elements), or unknown.
         data: Input slots that hold what moves; empty for all.
+        unread: Input slots of which only shape and type are read, not the value.
     """
 
     op: str
@@ -45,6 +45,7 @@ class Rule:
     idempotent: Test
     follow: Follow = ""
     data: tuple[int, ...] = ()
+    unread: tuple[int, ...] = ()
 
 
 _RULES: dict[tuple[str, str], list[Rule]] = {}
@@ -89,11 +90,11 @@ def rule(
     return decorate
 
 
-def follows(how: Follow, *ops: str, data: tuple[int, ...] = ()) -> None:
+def follows(how: Follow, *ops: str, data: tuple[int, ...] = (), unread: tuple[int, ...] = ()) -> None:
     """States of operators that have a rule how their elements come from those of their inputs."""
     for op in ops:
         rules = _RULES["", op]
-        rules[:] = [replace(rule, follow=how, data=data) for rule in rules]
+        rules[:] = [replace(rule, follow=how, data=data, unread=unread) for rule in rules]
 
 
 def find(op: str, domain: str, opset: int) -> Rule | None:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from onnx_net2net.errors import Declined
-from onnx_net2net.facts import Equal, Fact, Node
+from onnx_net2net.facts import Equal, Fact, Idempotent, Node
 from onnx_net2net.rules._registry import always, register, rule
 from onnx_net2net.unify import Term
 
@@ -49,9 +49,9 @@ register("Clip", pointwise, POINTWISE, since=6, idempotent=bounded)
 register("ThresholdedRelu", pointwise, POINTWISE, since=10, idempotent=lambda node: node.attr("alpha", 1.0) >= 0)
 
 
-@rule("CastLike", since=15, notation="X[...] like[!...] -> Y[...]")
+@rule("CastLike", since=15, notation="X[...] like[any] -> Y[...]")
 def cast_like(node: Node) -> list[Fact]:
-    return broadcast(node.x(0), node.y())
+    return [*broadcast(node.x(0), node.y()), *map(Idempotent, node.x(1))]
 
 
 @rule("Dropout", since=7, notation="X[...] -> Y[...] mask[...]")

@@ -37,8 +37,9 @@ def trilu_keeps(node: Node) -> list[Fact]:
 rule("Trilu", since=14, notation="X[..., !m, !n] -> Y[..., !m, !n]")(trilu_keeps)
 
 follows("fills", "ConstantOfShape")
-follows("shape", "Shape", "Size")
+follows("", "Shape", "Size", unread=(0,))
 follows("product", "Mul")
+follows("moves", "CastLike", data=(0,), unread=(1,))
 follows("moves", "Concat")
 follows("moves", "Where", data=(1, 2))
 follows(
