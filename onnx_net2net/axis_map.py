@@ -25,13 +25,18 @@ class Blame:
 
 @dataclass(frozen=True, slots=True)
 class Scaled:
-    """Where a constant absorbs the fractions of ``over``: its dimension is before * over * after."""
+    """Where a constant absorbs the fractions of ``over``: its dimension is before * over * after.
+
+    Of a quantised weight ``zero`` is the use that gives its zero point, which varies along ``channel``.
+    """
 
     use: Slot
     axis: int
     before: Dim
     over: Dim
     after: Dim
+    zero: Slot | None = None
+    channel: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from onnx_net2net.errors import Declined
 from onnx_net2net.unify import UNIT, Term
 
 Value = NDArray[Any]
+Terms = tuple[Term, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,13 +30,18 @@ class Equal:
 
 @dataclass(frozen=True, slots=True)
 class Operand:
-    """A dimension of an input in which ``over`` is summed away: ``before * over * after``, row-major."""
+    """A dimension of an input in which ``over`` is summed away: ``before * over * after``, row-major.
+
+    Of a quantised weight ``zero`` is the slot of the zero point, which varies along dimension ``channel``.
+    """
 
     slot: int
     axis: int
     over: Term
     before: Term = UNIT
     after: Term = UNIT
+    zero: int | None = None
+    channel: int = 0
 
 
 @dataclass(frozen=True, slots=True)

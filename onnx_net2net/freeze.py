@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from onnx_net2net.absorb import locate
 from onnx_net2net.axes import Axis, Dim, Prod, Sum, atoms
 from onnx_net2net.axis_map import AxisInfo, AxisMap, Blame, Scaled, Slot, Written
-from onnx_net2net.facts import Contract, Equal, Fact, Size, Uniform, terms_of
+from onnx_net2net.facts import Contract, Equal, Fact, Size, Terms, Uniform, terms_of
 from onnx_net2net.graph import Graph, label
 from onnx_net2net.unify import Atom, Product, Solver, Term
-
-Terms = tuple[Term, ...]
 
 
 class Freezer:
@@ -41,6 +40,8 @@ class Freezer:
         self.uses = uses
         self.facts = facts
         self.pins = pins
+        found = ((k, locate(graph, uses, i, f)) for k, (i, f) in enumerate(facts) if isinstance(f, Contract))
+        self.places = {k: place for k, place in found if place is not None}
         self.names: dict[Atom, str] = {}
         self.taken: set[str] = set()
         self.cache: dict[int, Dim] = {}
@@ -60,19 +61,14 @@ class Freezer:
                 info = result.axes[self.names[atom]]
                 if blame not in info.pins:
                     info.pins.append(blame)
-        for i, fact in self.facts:
-            self._role(i, fact, result)
+        for k, (i, fact) in enumerate(self.facts):
+            self._role(k, i, fact, result)
         self._carriers(result)
         return result
 
     def _name_all(self) -> None:
         """An axis is named after the first constant that carries it, else that contracts it, else a tensor."""
-        contracted = {
-            (i, operand.slot, operand.axis)
-            for i, fact in self.facts
-            if isinstance(fact, Contract)
-            for operand in fact.operands
-        }
+        contracted = {(*place.use, place.axis) for place in self.places.values()}
         floats = [use for use in self.uses if self.graph.is_weight(self._tensor(use))]
         others = [use for use in self.uses if use not in set(floats)]
         for wanted in (False, True):
@@ -125,7 +121,7 @@ class Freezer:
         kind = Prod if isinstance(term, Product) else Sum
         return kind(tuple(self._raw(part) for part in term.parts))
 
-    def _role(self, i: int, fact: Fact, into: AxisMap) -> None:
+    def _role(self, k: int, i: int, fact: Fact, into: AxisMap) -> None:
         if isinstance(fact, Equal):
             into.equations.append((self._raw(fact.left), self._raw(fact.right), label(self.graph.nodes[i])))
         elif isinstance(fact, Uniform):
@@ -139,11 +135,10 @@ class Freezer:
         elif isinstance(fact, Contract):
             for axis in atoms(self._dim(fact.over)):
                 into.axes[axis.name].contracted_by.append(label(self.graph.nodes[i]))
-            for operand in fact.operands:
-                if (i, operand.slot) in self.uses:
-                    around = self._dims((operand.before, operand.over, operand.after))
-                    into.scaled.append(Scaled((i, operand.slot), operand.axis, *around))
-                    break
+            if k in self.places:
+                place = self.places[k]
+                before, over, after = self._dims((place.operand.before, place.operand.over, place.operand.after))
+                into.scaled.append(Scaled(place.use, place.axis, before, over, after, place.zero, place.channel))
 
     def _carriers(self, into: AxisMap) -> None:
         for name, dims in into.dims.items():

@@ -7,6 +7,7 @@ read from the model only where a rule asks for a small one.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from typing import Any
@@ -110,6 +111,9 @@ class Graph:
         self._walk()
 
     def _walk(self) -> None:
+        self._reads = Counter(name for node in self.nodes for name in node.input)
+        self._reads.update(self.outputs)
+        self._reads.update(name for node in self.nodes for name in captured(node))
         known = {v.name for v in self.proto.input} | set(self.initializers) | self.sparse
         constant = set(self.initializers)
         for i, node in enumerate(self.nodes):
@@ -149,9 +153,18 @@ class Graph:
         """Whether a node computes the same from constants in every run."""
         if node.domain not in ("", "ai.onnx") or any(True for _ in subgraphs(node)):
             return False
-        if not all(name in constant for name in node.input if name):
+        if not all(name in constant for name in node.input if name) or self._is_stored(node):
             return False
         return self.is_deterministic(node)
+
+    def _is_stored(self, node: NodeProto) -> bool:
+        """Whether a node makes a weight of something stored that should stay so, such as integers."""
+        rule = rules.find(node.op_type, node.domain, self.opset(node.domain))
+        return rule is not None and rule.stored and self.is_private(node.output[0])
+
+    def is_private(self, name: str) -> bool:
+        """Whether only one input slot reads a tensor."""
+        return self._reads[name] == 1
 
     def is_deterministic(self, node: NodeProto) -> bool:
         """Whether a node of the standard's computes the same from the same inputs."""
@@ -197,8 +210,8 @@ class Graph:
         return self.shapes.types.get(name, (0, None))[0]
 
     def is_weight(self, name: str) -> bool:
-        """Whether a tensor holds floating point numbers."""
-        return self.dtype(name) in FLOATS
+        """Whether a tensor may hold weights: floating point numbers, or quantised ones."""
+        return self.dtype(name) in FLOATS or self.dtype(name) in QUANTISED
 
     def small_value(self, name: str) -> NDArray[Any] | None:
         """The value of a small tensor that constants or shapes determine, else None."""
@@ -272,6 +285,7 @@ class Graph:
         return dict(zip(filter(None, node.output), map(np.asarray, results), strict=True))
 
 
+QUANTISED = frozenset({TensorProto.INT8, TensorProto.UINT8, TensorProto.INT4, TensorProto.UINT4})
 FLOATS = frozenset({TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE})
 
 

@@ -12,12 +12,13 @@ from collections.abc import Iterable, Sequence
 from onnx import ModelProto
 
 from onnx_net2net import rules
+from onnx_net2net.absorb import locate
 from onnx_net2net.axes import Axis, Dim, atoms
 from onnx_net2net.axis_map import AxisMap, Blame, Slot
 from onnx_net2net.errors import Declined, ModelError, SizeMismatch
-from onnx_net2net.facts import Contract, Equal, Fact, Node, Pin
+from onnx_net2net.facts import Contract, Equal, Fact, Node, Pin, Terms
 from onnx_net2net.follow import Follower
-from onnx_net2net.freeze import Freezer, Terms
+from onnx_net2net.freeze import Freezer
 from onnx_net2net.graph import Graph, attributes, label
 from onnx_net2net.unify import Solver, Term, fresh
 
@@ -178,7 +179,7 @@ class _Inference:
         for i, fact in self.facts:
             if isinstance(fact, Pin):
                 self.pins.append((fact.over, self._blame(i, fact.reason)))
-            elif isinstance(fact, Contract) and not any((i, o.slot) in self.uses for o in fact.operands):
+            elif isinstance(fact, Contract) and locate(self.graph, self.uses, i, fact) is None:
                 self.pins.append((fact.over, self._blame(i, "no constant operand can absorb the fractions")))
         for conflict in self.solver.settle():
             i = int(str(conflict.why))

@@ -47,12 +47,17 @@ class AxisPlan:
 
 @dataclass(frozen=True, slots=True)
 class SplitPlan:
-    """A dimension of a constant over which ``over`` is contracted: before * over * after, row-major."""
+    """A dimension of a constant over which ``over`` is contracted: before * over * after, row-major.
+
+    Of a quantised weight ``zero`` is the teacher's tensor of zero points, which vary along ``channel``.
+    """
 
     axis: int
     before: Dim
     over: Dim
     after: Dim
+    zero: str = ""
+    channel: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,12 +246,14 @@ def _decode_axis(item: dict[str, Any]) -> AxisPlan:
     return AxisPlan(**{**item, "map": tuple(item["map"]), "fractions": tuple(item["fractions"])})
 
 
+def _decode_split(item: dict[str, Any]) -> SplitPlan:
+    return SplitPlan(**{**item, **{key: _decode_dim(item[key]) for key in ("before", "over", "after")}})
+
+
 def _decode_constant(item: dict[str, Any]) -> ConstantPlan:
-    splits = tuple(
-        SplitPlan(s["axis"], *(_decode_dim(s[key]) for key in ("before", "over", "after"))) for s in item["splits"]
-    )
     uses = tuple((i, slot) for i, slot in item["uses"])
-    return ConstantPlan(item["source"], item["name"], uses, tuple(map(_decode_dim, item["dims"])), splits)
+    dims, splits = tuple(map(_decode_dim, item["dims"])), tuple(map(_decode_split, item["splits"]))
+    return ConstantPlan(item["source"], item["name"], uses, dims, splits)
 
 
 def _decode_layer(item: dict[str, Any]) -> Layer:

@@ -152,7 +152,9 @@ class _Constants:
         self.scaled: dict[Slot, list[SplitPlan]] = {}
         for s in found.scaled:
             if touches(s.over, maps):
-                part = SplitPlan(s.axis, *(self._plain(dim) for dim in (s.before, s.over, s.after)))
+                zero = self.graph.tensor(s.zero) if s.zero is not None else ""
+                before, over, after = (self._plain(dim) for dim in (s.before, s.over, s.after))
+                part = SplitPlan(s.axis, before, over, after, zero, s.channel if zero else 0)
                 self.scaled.setdefault(s.use, []).append(part)
 
     def plan(self) -> tuple[tuple[ConstantPlan, ...], list[str]]:

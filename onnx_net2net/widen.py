@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -34,7 +35,7 @@ def apply(model: ModelProto, plan: Plan, *, noise: bool = True) -> ModelProto:
     student.CopyFrom(model)
     patch = _Patch(graph, student)
     for constant in plan.constants:
-        value = rewrite(graph.value(constant.source), constant, plan)
+        value = rewrite(graph.value(constant.source), constant, plan, graph.value)
         if noise and plan.noise:
             value = add_noise(value, constant, plan)
         patch.constant(constant.name, value)
@@ -47,15 +48,41 @@ def apply(model: ModelProto, plan: Plan, *, noise: bool = True) -> ModelProto:
     return student
 
 
-def rewrite(value: Array, constant: ConstantPlan, plan: Plan) -> Array:
-    """The student's value of one constant: gathered along its terms, then split over copies."""
+def rewrite(value: Array, constant: ConstantPlan, plan: Plan, teacher: Callable[[str], Array] | None = None) -> Array:
+    """The student's value of one constant: gathered along its terms, then split over copies.
+
+    Args:
+        value: The teacher's value.
+        constant: What to do with it.
+        plan: The plan that says so.
+        teacher: Gives the value of another constant of the teacher: the zero point of a quantised weight.
+    """
     maps = plan.maps
     for axis, dim in enumerate(constant.dims):
         if touches(dim, maps):
             value = np.take(value, index(dim, maps), axis=axis)
     for split in constant.splits:
-        value = _split(value, split, constant, plan)
+        if value.dtype.kind == "f" or value.dtype.name.startswith(("bfloat", "float")):
+            value = _split(value, split, constant, plan)
+            continue
+        zero = _zero_point(split, constant, plan, teacher)
+        steps = value.astype(np.int64) - zero
+        value = (_split(steps, split, constant, plan) + zero).astype(value.dtype)
     return value
+
+
+def _zero_point(
+    split: SplitPlan, constant: ConstantPlan, plan: Plan, teacher: Callable[[str], Array] | None
+) -> NDArray[np.int64]:
+    """The zero point of a quantised weight, in the shape that broadcasts to the student's."""
+    if not split.zero or teacher is None:
+        return np.zeros((), np.int64)
+    zero = teacher(split.zero).astype(np.int64)
+    if zero.size == 1:
+        return zero.reshape(())
+    place = split.channel % len(constant.dims)
+    zero = np.take(zero, index(constant.dims[place], plan.maps))
+    return zero.reshape([-1 if i == place else 1 for i in range(len(constant.dims))])
 
 
 def _split(value: Array, split: SplitPlan, constant: ConstantPlan, plan: Plan) -> Array:
@@ -89,9 +116,9 @@ def _groups(split: SplitPlan, maps: Maps) -> NDArray[np.int64]:
 def exact_parts(value: Array, shares: NDArray[np.float64], group: NDArray[np.int64], axis: int) -> Array:
     """Parts of ``value`` along ``axis`` that sum to it exactly over each group, in the weight's own type.
 
-    A part p is cut off the rest r as ``s = r - p; p = r - s``. For 0 <= p <= r both differences of the pair
-    that is kept are exact (Sterbenz: if p >= r/2 the first is, else the second), so p + s = r holds in the
-    reals, and so does the sum over a group.
+    Integers are split in whole steps. A float part p is cut off the rest r as ``s = r - p; p = r - s``. For
+    0 <= p <= r both differences of the pair that is kept are exact (Sterbenz: if p >= r/2 the first is, else
+    the second), so p + s = r holds in the reals, and so does the sum over a group.
 
     Args:
         value: The gathered weight: the units of a group hold equal numbers.
@@ -105,10 +132,11 @@ def exact_parts(value: Array, shares: NDArray[np.float64], group: NDArray[np.int
     parts = parts.copy() if np.shares_memory(parts, value) else parts
     blocks = parts.reshape(-1, len(group), max(1, int(np.prod(value.shape[axis + 1 :]))))
     every = shares.reshape(blocks.shape if shares.size == value.size else (1, -1, 1))
+    kind = np.float64 if value.dtype.kind == "i" else value.dtype
     step = max(1, BLOCK // max(1, blocks[0].size))
     for start in range(0, len(blocks), step):
         block = blocks[start : start + step]
-        chosen = (every[start : start + step] if len(every) > 1 else every).astype(value.dtype)
+        chosen = (every[start : start + step] if len(every) > 1 else every).astype(kind)
         for places in turns:
             _cut(block, chosen, places, first[places])
     return parts
@@ -122,7 +150,8 @@ def _cut(block: Array, shares: Array, places: NDArray[np.int64], first: NDArray[
     """Moves the share of one copy of each unit from its original to the copy, in place."""
     whole = np.take(block, first, axis=1)
     with np.errstate(invalid="ignore"):
-        rest = whole - np.take(block, places, axis=1) * np.take(shares, places, axis=1)
+        wanted = np.take(block, places, axis=1) * np.take(shares, places, axis=1)
+        rest = whole - wanted.astype(block.dtype)  # of integers in whole steps, towards zero
         part = whole - rest
     if not np.isfinite(rest).all():  # an infinite weight stays with the original
         bad = ~np.isfinite(rest)

@@ -8,6 +8,7 @@ from onnx_net2net.rules import (  # noqa: F401  # importing a family registers i
     linear,
     normalization,
     pooling,
+    quantized,
     reduction,
     selection,
     shapes,

@@ -5,9 +5,9 @@ A rule is found by (domain, operator type, newest version not above the model's 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 from onnx_net2net.facts import Fact, Node, Pin, terms_of
 from onnx_net2net.spec import parse
@@ -15,6 +15,7 @@ from onnx_net2net.unify import Atom
 
 Apply = Callable[[Node], list[Fact]]
 Test = Callable[[Node], bool]
+Passes = Callable[[Mapping[str, Any], int, int], int]
 Follow = Literal["", "fills", "moves", "product"]
 
 
@@ -34,6 +35,10 @@ class Rule:
             through arithmetic on shapes: ``fills`` (they are all alike), ``moves`` (they are elements of the
             inputs in ``data``), ``product`` (products of elements), or unknown.
         data: Input slots that hold what moves; empty for all.
+        passes: For an operator through which a factor along an axis of the output can be moved to input 0:
+            from (attributes, axis, rank) to the axis of the input.
+        stored: Whether a constant input 0 should stay as it is stored, rather than as what is made of it.
+        zero: Input slot of a zero point, for operators that pass factors on.
         unread: Input slots of which only shape and type are read, not the value.
     """
 
@@ -46,6 +51,9 @@ class Rule:
     follow: Follow = ""
     data: tuple[int, ...] = ()
     unread: tuple[int, ...] = ()
+    passes: Passes | None = None
+    stored: bool = False
+    zero: int | None = None
 
 
 _RULES: dict[tuple[str, str], list[Rule]] = {}
@@ -95,6 +103,12 @@ def follows(how: Follow, *ops: str, data: tuple[int, ...] = (), unread: tuple[in
     for op in ops:
         rules = _RULES["", op]
         rules[:] = [replace(rule, follow=how, data=data, unread=unread) for rule in rules]
+
+
+def passes(op: str, axis: Passes, *, stored: bool = False, zero: int | None = None) -> None:
+    """States of an operator that has a rule how a factor passes through it."""
+    rules = _RULES["", op]
+    rules[:] = [replace(rule, passes=axis, stored=stored, zero=zero) for rule in rules]
 
 
 def find(op: str, domain: str, opset: int) -> Rule | None:
