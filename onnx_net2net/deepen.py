@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import onnx
 import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, helper, numpy_helper
@@ -22,8 +23,8 @@ from onnx_net2net.axis_map import AxisMap
 from onnx_net2net.errors import RequestError, UsageError
 from onnx_net2net.facts import Node
 from onnx_net2net.graph import FLOATS, Graph, attributes, label
+from onnx_net2net.names import Names
 from onnx_net2net.plan import Layer, Plan, check_teacher, fingerprint
-from onnx_net2net.planner import Names
 
 Kernel = tuple[int, ...]
 
@@ -101,13 +102,28 @@ def _place(found: AxisMap, i: int, proto: NodeProto) -> Place:
     if rank < 2:
         return Place(i, name, "", 0, rank, f"a tensor of rank {rank} has no axis of channels")
     axis = channel_axis(found, name)
+    if any(found.axes[part.name].dynamic for part in atoms(found.dims[name][axis])):
+        return Place(i, name, "", 0, rank, f"the size of its axis {axis} is dynamic")
     if axis == rank - 1:
-        kind = "Gemm" if rank == 2 else "MatMul"
+        kind = "Gemm" if rank == 2 and found.graph.opset("") >= GEMM_WITHOUT_C else "MatMul"
     elif axis == 1 and 3 <= rank <= 5:
         kind = "Conv"
     else:
         return Place(i, name, "", 0, rank, f"no layer works on axis {axis} of a tensor of rank {rank}")
+    if not _takes(found.graph, kind, found.graph.dtype(name)):
+        return Place(i, name, "", 0, rank, f"{kind} does not take its type in opset {found.graph.opset('')}")
     return Place(i, name, kind, shape[axis], rank)
+
+
+GEMM_WITHOUT_C = 11
+"""First opset in which Gemm does without its third input."""
+
+
+def _takes(graph: Graph, kind: str, dtype: int) -> bool:
+    """Whether an operator is defined for an element type in the model's opset."""
+    schema = onnx.defs.get_schema(kind, graph.opset(""), "")
+    name = helper.tensor_dtype_to_string(dtype).removeprefix("TensorProto.").lower()
+    return f"tensor({name})" in schema.inputs[0].types
 
 
 def channel_axis(found: AxisMap, name: str) -> int:
@@ -136,6 +152,29 @@ def plan_layers(found: AxisMap, after: str | Sequence[str], wanted: Sequence[Ker
         for kernel in wanted if place.kind == "Conv" else [()]:
             layers.append(_layer(found.graph, place, kernel, names))
     return Plan(fingerprint(found.graph.model), seed, layers=tuple(layers))
+
+
+def check_layers(found: AxisMap, plan: Plan) -> None:
+    """Makes sure that the layers of a plan, which may come from a file, are exact where it puts them.
+
+    Raises:
+        RequestError: If they are not, or the plan widens axes as well.
+    """
+    fit = {(p.node, p.tensor, p.kind, p.channels): p.rank for p in places(found) if not p.refusal}
+    names = [name for layer in plan.layers for name in layer.names]
+    free = len(set(names)) == len(names) and not set(names) & Names(found.graph).taken
+    for layer in plan.layers:
+        rank = fit.get((layer.after, layer.tensor, layer.kind, layer.channels))
+        sides = len(layer.kernel) == (rank - 2 if rank and layer.kind == "Conv" else 0)
+        centred = all(n > 0 and n % 2 for n in layer.kernel)
+        typed = layer.dtype == found.graph.dtype(layer.tensor) and len(layer.names) == 5
+        if not (rank and sides and centred and typed and free) or plan.axes or plan.constants or plan.sizes:
+            raise RequestError(
+                "a layer does not fit the model there",
+                "make the plan again with --plan-out",
+                op="plan",
+                tensor=layer.tensor,
+            )
 
 
 def _find(found: AxisMap, every: Sequence[Place], name: str) -> Place:

@@ -185,6 +185,6 @@ def normal_axis(axis: int, rank: int) -> int:
     Raises:
         Declined: If there is no such axis.
     """
-    if not -rank <= axis < max(rank, 1):
+    if not -rank <= axis < rank:
         raise Declined(f"axis {axis} does not exist in a tensor of rank {rank}")
-    return axis % rank if rank else 0
+    return axis % rank

@@ -44,7 +44,7 @@ class Freezer:
         self.places = {k: place for k, place in found if place is not None}
         self.names: dict[Atom, str] = {}
         self.taken: set[str] = set()
-        self.cache: dict[int, Dim] = {}
+        self.cache: dict[int, tuple[Term, Dim]] = {}
 
     def axis_map(self, ties: list[str]) -> AxisMap:
         """The frozen result."""
@@ -109,10 +109,10 @@ class Freezer:
         term = self.solver.resolve(term)
         if isinstance(term, Atom):
             return Axis(self.names[term], term.size)
-        if id(term) not in self.cache:
+        if id(term) not in self.cache:  # the term is kept, so that no other can take its place in memory
             kind = Prod if isinstance(term, Product) else Sum
-            self.cache[id(term)] = kind(tuple(self._dim(part) for part in term.parts))
-        return self.cache[id(term)]
+            self.cache[id(term)] = (term, kind(tuple(self._dim(part) for part in term.parts)))
+        return self.cache[id(term)][1]
 
     def _raw(self, term: Term) -> Dim:
         """A side of an equation as the rule wrote it, so that the certificate does not repeat the solver."""

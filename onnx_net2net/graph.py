@@ -17,6 +17,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
+from onnx.reference.ops import load_op
 
 from onnx_net2net import rules
 from onnx_net2net.errors import ModelError
@@ -151,11 +152,19 @@ class Graph:
 
     def _is_constant(self, node: NodeProto, constant: set[str]) -> bool:
         """Whether a node computes the same from constants in every run."""
-        if node.domain not in ("", "ai.onnx") or any(True for _ in subgraphs(node)):
+        if node.domain not in ("", "ai.onnx") or any(True for _ in subgraphs(node)) or not self._can_evaluate(node):
             return False
         if not all(name in constant for name in node.input if name) or self._is_stored(node):
             return False
         return self.is_deterministic(node)
+
+    def _can_evaluate(self, node: NodeProto) -> bool:
+        """Whether ONNX's reference implementation has the operator at this version."""
+        try:
+            load_op("", node.op_type, self.opset(""))
+        except Exception:  # it says no in several ways
+            return False
+        return True
 
     def _is_stored(self, node: NodeProto) -> bool:
         """Whether a node makes a weight of something stored that should stay so, such as integers."""
@@ -315,5 +324,5 @@ def _open_dims(value: ValueInfoProto) -> Iterable[tuple[str, Any]]:
     if not value.type.HasField("tensor_type"):
         return
     for i, dim in enumerate(value.type.tensor_type.shape.dim):
-        if not dim.HasField("dim_value"):
+        if not dim.HasField("dim_value") or dim.dim_value < 0:
             yield (dim.dim_param or f"{value.name}:{i}", dim)

@@ -7,6 +7,7 @@ out differently is pinned.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 
 from onnx import ModelProto
@@ -34,30 +35,53 @@ def infer(model: ModelProto, *, borders: bool = True) -> AxisMap:
     Raises:
         ModelError: If the graph is invalid or contradicts itself.
     """
-    graph = Graph(model)
-    trials = _trials(sorted(graph.dynamic()))
+    keys = sorted(Graph(model).dynamic())
     solved: list[AxisMap] = []
     failure: Exception | None = None
-    for trial in trials:
-        try:
-            solved.append(_Inference(Graph(model, trial), borders).run())
-        except (ModelError, SizeMismatch) as error:
-            failure = failure or error
-        if len(solved) == 2:
+    for group in _trials(keys):
+        for trial in group:
+            try:
+                solved.append(_Inference(Graph(model, trial), borders).run())
+            except (ModelError, SizeMismatch) as error:
+                failure = failure or error
+        if len(solved) > 1 or (solved and not keys):
             break
-    if not solved:
+    if not keys and not solved:
         raise failure if isinstance(failure, ModelError) else ModelError(str(failure), "check the model")
-    if trials[0]:
-        _pin_what_differs(solved[0], solved[1] if len(solved) > 1 else None)
+    if not solved:  # no size fits all dynamic dimensions: what then has no shape is pinned
+        return _Inference(Graph(model), borders).run()
+    if keys:
+        _pin_what_differs(solved[0], solved[1:])
     return solved[0]
 
 
-def _trials(keys: Sequence[str]) -> list[dict[str, int]]:
-    """Sizes to try for the dynamic dimensions, never 0 or 1: first all different, then all alike."""
+def _trials(keys: Sequence[str]) -> list[list[dict[str, int]]]:
+    """Sizes to try for the dynamic dimensions, never 0 or 1, in groups; one group with two that fit is enough.
+
+    First all dimensions differ: primes, and multiples of 4 and of 32 for models that halve them. Then all are
+    alike.
+    """
     if not keys:
-        return [{}]
-    different = [{key: step * (start + 2 * i) for i, key in enumerate(keys)} for step in (32, 2) for start in (3, 4)]
-    return different + [dict.fromkeys(keys, size) for size in (96, 64, 6, 4)]
+        return [[{}]]
+    large, small = ([_prime(i, start) for i in range(len(keys))] for start in (97, 5))
+    different = [dict(zip(keys, (step * n for n in small), strict=True)) for step in (4, 32)]
+    return [
+        [dict(zip(keys, large, strict=True)), *different],
+        [{key: step * n for key, n in zip(keys, small, strict=True)} for step in (1, 2)],
+        [dict.fromkeys(keys, size) for size in (97, 96, 160)],
+        [dict.fromkeys(keys, size) for size in (7, 6, 4)],
+    ]
+
+
+def _prime(place: int, start: int) -> int:
+    """The prime number at a place, counted from ``start``."""
+    n = start
+    while True:
+        if all(n % d for d in range(2, math.isqrt(n) + 1)):
+            if not place:
+                return n
+            place -= 1
+        n += 1
 
 
 class _Inference:
@@ -195,10 +219,10 @@ class _Inference:
         return Blame(label(self.graph.nodes[i]), reason)
 
 
-def _pin_what_differs(first: AxisMap, second: AxisMap | None) -> None:
+def _pin_what_differs(first: AxisMap, others: Sequence[AxisMap]) -> None:
     """Pins the axes that come out differently at another size of the dynamic dimensions."""
-    bad = set(first.axes) if second is None else _Comparison(first, second).differing()
-    for name in bad:
+    bad = set[str]().union(*(_Comparison(first, other).differing() for other in others)) if others else set(first.axes)
+    for name in sorted(bad):
         if not first.axes[name].pins:
             first.axes[name].pins.append(Blame("", "it depends on the size of a dynamic dimension"))
 
@@ -223,7 +247,15 @@ class _Comparison:
                     self._compare(a, b)
             else:
                 self._reject(dims)
+        self._compare_sizes()
         return self.bad
+
+    def _compare_sizes(self) -> None:
+        """Sizes that have to be written down whole must not depend on a trial."""
+        fills = [(w.node, w.where, w.fill) for w in self.second.written]
+        for written in self.first.written:
+            if written.fill and (written.node, written.where, written.fill) not in fills:
+                self._reject(dim for _, dim, _ in written.entries)
 
     def _reject(self, dims: Iterable[Dim]) -> None:
         self.bad.update(axis.name for dim in dims for axis in atoms(dim))

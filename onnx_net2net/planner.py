@@ -12,6 +12,7 @@ from onnx_net2net.axes import Axis, Dim, Index, Maps, index, new_size, size, sub
 from onnx_net2net.axis_map import AxisMap, Slot, Written
 from onnx_net2net.errors import ModelError, RequestError
 from onnx_net2net.graph import Graph
+from onnx_net2net.names import Names
 from onnx_net2net.plan import AxisPlan, ConstantPlan, Plan, SizePlan, Split, SplitPlan, fingerprint
 
 
@@ -48,6 +49,7 @@ def complete(
     Raises:
         RequestError: If the maps break an equation, or give units under statistics unequal copies.
     """
+    _check_axes(found, axes)
     maps = {axis.name: np.asarray(axis.map, np.int64) for axis in axes}
     certify(found, maps)
     constants, cloned = _Constants(found, maps).plan()
@@ -65,6 +67,18 @@ def complete(
         (),
         tuple(dict.fromkeys([*cloned, *found.ties])) if axes else (),
     )
+
+
+def _check_axes(found: AxisMap, axes: tuple[AxisPlan, ...]) -> None:
+    """Makes sure that what axes say of themselves is consistent, as a plan from a file may not be."""
+    if len({axis.name for axis in axes}) < len(axes):
+        raise RequestError("it names an axis twice", "make it again with --plan-out", op="plan")
+    for axis in axes:
+        info = found.axes.get(axis.name)
+        consistent = axis.new == len(axis.map) == len(axis.fractions)
+        if not consistent or (info is not None and info.axis.size != axis.old):
+            wrong = "its sizes contradict its map, its fractions or the model"
+            raise RequestError(wrong, "make the plan again with --plan-out", op="plan", tensor=axis.name)
 
 
 def draw_map(n: int, q: int, rng: np.random.Generator, *, uniform: bool) -> Index:
@@ -194,24 +208,6 @@ class _Constants:
     def _is_shared_weight(self, tensor: str) -> bool:
         shape = self.graph.shape(tensor) or ()
         return self.graph.is_weight(tensor) and sum(n > 1 for n in shape) > 1
-
-
-class Names:
-    """Hands out names that the graph does not use yet."""
-
-    def __init__(self, graph: Graph) -> None:
-        self.taken = set(graph.producer) | set(graph.initializers) | {v.name for v in graph.proto.input}
-        self.taken |= {node.name for node in graph.nodes}
-        self.taken |= {name for names in graph.captured for name in names}
-
-    def new(self, base: str) -> str:
-        """``base``, or ``base`` with a number."""
-        name, n = base, 1
-        while name in self.taken:
-            n += 1
-            name = f"{base}_{n}"
-        self.taken.add(name)
-        return name
 
 
 def _sizes(found: AxisMap, maps: Maps) -> list[SizePlan]:

@@ -35,7 +35,7 @@ def width(text: Width, n: int, round_to: int | None = None) -> int:
     if re.fullmatch(r"\+\d+", shown):
         return n + int(shown)
     if re.fullmatch(r"x\d+(\.\d+)?", shown):
-        return scaled(n, float(shown[1:]), round_to)
+        return scaled(n, float(shown[1:]), round_to) if float(shown[1:]) >= 1 else 0
     raise UsageError(f"{shown!r} is not a size", "write 512, x1.5 or +64")
 
 
@@ -60,6 +60,8 @@ def sizes(
             wanted[name] = scaled(axis.size, factor, round_to)
     for text, size in widths.items():
         axis = find_axis(found, text)
+        if axis.name in (find_axis(found, other).name for other in widths if other != text):
+            raise UsageError("it is named twice", "give each axis one size", op="axis", tensor=axis.name)
         wanted[axis.name] = width(size, axis.size, round_to)
         if wanted[axis.name] < axis.size:
             raise RequestError(
@@ -103,6 +105,12 @@ def _by_carrier(found: AxisMap, text: str) -> list[Axis]:
     """The axes of the dimension that a tensor, initializer or node name means."""
     graph = found.graph
     nodes = {node.name: node for node in graph.nodes if node.name}
+    same = [node for node in graph.nodes if node.name == text]
+    if text and len(same) > 1 and text not in found.dims:
+        listed = ", ".join(node.output[0] for node in same)
+        raise RequestError(
+            f"several nodes have this name, with outputs {listed}", "name one of those", op="width", tensor=text
+        )
     name, _, tail = text.rpartition(":")
     dim = int(tail) if name and re.fullmatch(r"-?\d+", tail) else None
     for given, place in ((text, None), (name, dim)):

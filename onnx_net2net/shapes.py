@@ -79,7 +79,8 @@ def _infer(graph: Graph, bare: ModelProto) -> dict[str, tuple[int, Shape | None]
     try:
         inferred = onnx.shape_inference.infer_shapes(bare, data_prop=True, strict_mode=bool(graph.trial))
     except onnx.shape_inference.InferenceError as error:
-        raise ModelError(str(error).strip().splitlines()[-1], "check the model with onnx.checker") from error
+        wrong = f"its shapes contradict each other ({str(error).strip().splitlines()[-1]})"
+        raise ModelError(wrong, "check it with onnx.checker", op="model") from error
     found: dict[str, tuple[int, Shape | None]] = {
         t.name: (t.data_type, tuple(t.dims)) for t in (*graph.proto.initializer, *bare.graph.initializer)
     }
@@ -92,7 +93,7 @@ def _type(value: ValueInfoProto) -> tuple[int, Shape | None]:
     tensor = value.type.tensor_type
     if not value.type.HasField("tensor_type"):
         return 0, None
-    if not tensor.HasField("shape") or not all(d.HasField("dim_value") for d in tensor.shape.dim):
+    if not tensor.HasField("shape") or not all(d.HasField("dim_value") and d.dim_value >= 0 for d in tensor.shape.dim):
         return tensor.elem_type, None
     return tensor.elem_type, tuple(d.dim_value for d in tensor.shape.dim)
 

@@ -10,15 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from onnx import ModelProto, TensorProto, ValueInfoProto, helper
+from onnx import ModelProto, TensorProto
 
-from onnx_net2net.errors import MissingError, ModelError, UsageError
+from onnx_net2net.errors import MissingError, ModelError
+from onnx_net2net.inputs import Array, Feeds, graph_inputs, samples_for
 from onnx_net2net.io import Model, is_large, load, save
 from onnx_net2net.upcast import upcast
 
-Array = NDArray[Any]
-Feeds = dict[str, Array]
 FLOOR: dict[int, float] = {TensorProto.FLOAT16: 2e-3, TensorProto.BFLOAT16: 2e-2}
 """Relative error that always passes, by element type; 1e-5 for all others."""
 CEILING = 1e-2
@@ -124,19 +122,24 @@ def verify(
     mismatch = _interface(first, second)
     if mismatch:
         return Verdict(failure=mismatch, providers=tuple(names))
-    feeds = _samples(first, inputs, samples, seed, dims or {})
+    feeds = samples_for(first, inputs, samples, seed, dims or {})
+    if inputs is None and not _fits(runtime, first, feeds, names):
+        feeds = samples_for(first, inputs, samples, seed, dims or {}, vary=False)
     raised = False
     try:
-        mine = _run(runtime, first, feeds, names)
+        mine, plain, theirs = _run_all(runtime, first, second, feeds, names)
     except _NoKernel:
-        raised, first, second = True, upcast(first), upcast(second)
+        raised = True
         feeds = [{name: _widened(value) for name, value in feed.items()} for feed in feeds]
-        mine = _run(runtime, first, feeds, names)
-    plain = _run(runtime, first, feeds, names, optimise=False)
-    theirs = _run(runtime, second, feeds, names)
+        try:
+            mine, plain, theirs = _run_all(runtime, upcast(first), upcast(second), feeds, names)
+        except _NoKernel as error:
+            wrong = f"onnxruntime has no kernel for an operator and its type ({error})"
+            raise ModelError(wrong, "verify it with another provider, or go without", op="model") from error
+    fixed = _constants(first) & _constants(second)
     kinds = {value.name: value.type.tensor_type.elem_type for value in first.graph.output}
     outputs = tuple(
-        _compare(name, kinds[name], a, b, c, rtol, atol)
+        _equal(name, a, b) if name in fixed else _compare(name, kinds[name], a, b, c, rtol, atol)
         for name, a, b, c in zip(kinds, mine, theirs, plain, strict=True)
     )
     return Verdict(outputs, "", len(feeds), tuple(names), raised)
@@ -210,50 +213,41 @@ def _interface(first: ModelProto, second: ModelProto) -> str:
     return ""
 
 
-def graph_inputs(model: ModelProto) -> list[ValueInfoProto]:
-    """The inputs that a caller has to give: initializers among them are left out."""
-    constant = {t.name for t in model.graph.initializer}
-    return [v for v in model.graph.input if v.name not in constant]
+def _fits(runtime: Any, model: ModelProto, feeds: Sequence[Feeds], providers: Sequence[str]) -> bool:
+    """Whether the teacher runs at all sizes that were drawn for its dynamic dimensions."""
+    shapes = [{name: value.shape for name, value in feed.items()} for feed in feeds]
+    if all(shape == shapes[0] for shape in shapes):
+        return True
+    try:
+        _run(runtime, model, feeds, providers, optimise=False)
+    except ModelError:
+        return False
+    except _NoKernel:
+        return True
+    return True
 
 
-def _samples(
-    model: ModelProto,
-    inputs: Mapping[str, Array] | Sequence[Mapping[str, Array]] | None,
-    samples: int,
-    seed: int,
-    dims: Mapping[str, int],
-) -> list[Feeds]:
-    if inputs is None:
-        if samples < 1:
-            raise UsageError("at least one sample is needed", "ask for more", op="samples")
-        rng = np.random.default_rng(seed)
-        return [{v.name: draw(v, rng, dims) for v in graph_inputs(model)} for _ in range(samples)]
-    given = [inputs] if isinstance(inputs, Mapping) else list(inputs)
-    needed = {v.name for v in graph_inputs(model)}
-    for feed in given:
-        if missing := needed - set(feed):
-            raise UsageError(f"no value for {sorted(missing)}", "give every input", op="inputs")
-    return [{name: np.asarray(feed[name]) for name in needed} for feed in given]
+def _run_all(
+    runtime: Any, teacher: ModelProto, student: ModelProto, feeds: Sequence[Feeds], providers: Sequence[str]
+) -> tuple[list[list[Array]], list[list[Array]], list[list[Array]]]:
+    """What the teacher gives, what it gives without graph optimisations, and what the student gives."""
+    return (
+        _run(runtime, teacher, feeds, providers),
+        _run(runtime, teacher, feeds, providers, optimise=False),
+        _run(runtime, student, feeds, providers, who="student"),
+    )
 
 
-def draw(value: ValueInfoProto, rng: np.random.Generator, dims: Mapping[str, int]) -> Array:
-    """A random value for a graph input: normal numbers, small integers or booleans."""
-    tensor = value.type.tensor_type
-    if not value.type.HasField("tensor_type"):
-        raise UsageError("it is not a tensor", "give its value with inputs", op="input", tensor=value.name)
-    shape = tuple(_dim(value.name, i, d, dims) for i, d in enumerate(tensor.shape.dim))
-    dtype = helper.tensor_dtype_to_np_dtype(tensor.elem_type)
-    if tensor.elem_type == TensorProto.BOOL:
-        return rng.integers(0, 2, shape).astype(bool)
-    if np.issubdtype(dtype, np.integer):
-        return rng.integers(0, 2, shape).astype(dtype)
-    return rng.standard_normal(shape).astype(np.float32).astype(dtype)
+def _constants(model: ModelProto) -> set[str]:
+    """Outputs that are constants of the model, which cannot react to an input."""
+    made = {name for node in model.graph.node for name in node.output if any(node.input)}
+    return {value.name for value in model.graph.output} - made - {value.name for value in graph_inputs(model)}
 
 
-def _dim(name: str, i: int, dim: Any, dims: Mapping[str, int]) -> int:
-    if dim.HasField("dim_value"):
-        return int(dim.dim_value)
-    return dims.get(dim.dim_param, dims.get(f"{name}:{i}", 2))
+def _equal(name: str, mine: list[Array], theirs: list[Array]) -> OutputVerdict:
+    """Compares a constant output, which has to be the same to the bit."""
+    same = all(np.array_equal(a, b) for a, b in zip(mine, theirs, strict=True))
+    return OutputVerdict(name, 0.0, 0.0, 0.0, (), "" if same else "it is a constant and differs")
 
 
 class _NoKernel(Exception):  # tells the caller to try another way
@@ -261,7 +255,13 @@ class _NoKernel(Exception):  # tells the caller to try another way
 
 
 def _run(
-    runtime: Any, model: ModelProto, feeds: Sequence[Feeds], providers: Sequence[str], *, optimise: bool = True
+    runtime: Any,
+    model: ModelProto,
+    feeds: Sequence[Feeds],
+    providers: Sequence[str],
+    *,
+    optimise: bool = True,
+    who: str = "teacher",
 ) -> list[list[Array]]:
     """Outputs by output, then by sample."""
     options = runtime.SessionOptions()
@@ -277,12 +277,12 @@ def _run(
     except Exception as error:
         if type(error).__module__.startswith("onnxruntime"):
             if type(error).__name__ == "NotImplemented":
-                raise _NoKernel from error
+                raise _NoKernel(str(error).strip().splitlines()[0]) from error
             text = str(error).strip().splitlines()[0]
             raise ModelError(
                 f"onnxruntime cannot run it ({text})",
                 "check the model with onnx.checker, and the sizes of dynamic dimensions (--dim)",
-                op="model",
+                op=who,
             ) from error
         raise
     return [list(column) for column in zip(*results, strict=True)] if names else []
@@ -326,6 +326,8 @@ def _compare(
     atol: float | None,
 ) -> OutputVerdict:
     """Compares one output over all samples."""
+    if not all(isinstance(a, np.ndarray) for a in (*mine, *theirs)):
+        return OutputVerdict(name, float("inf"), float("inf"), 0.0, (), "it is not a tensor, and cannot be compared")
     if any(a.shape != b.shape for a, b in zip(mine, theirs, strict=True)):
         return OutputVerdict(name, float("inf"), float("inf"), 0.0, (), "its shapes differ")
     if not any(a.size for a in mine):
@@ -362,12 +364,10 @@ def _compare(
 
 def _reaction(samples: list[Array]) -> float:
     """How much an output changes between samples, relative to its size; with one sample, within it."""
-    first, *others = samples
-    if not others:
-        return 1.0 if first.size == 1 else float(np.ptp(first)) / (_scale(first) or 1.0)
-    if any(a.shape != first.shape for a in others):
-        return 1.0
-    return max(float(np.abs(a - first).max()) for a in others) / (max(map(_scale, samples)) or 1.0)
+    alike = [a for a in samples[1:] if a.shape == samples[0].shape]
+    if alike:
+        return max(float(np.abs(a - samples[0]).max(initial=0.0)) for a in alike) / (max(map(_scale, samples)) or 1.0)
+    return max(1.0 if a.size == 1 else float(np.ptp(a)) / (_scale(a) or 1.0) for a in samples if a.size)
 
 
 def _scale(value: Array) -> float:

@@ -13,6 +13,7 @@ from onnx import GraphProto, ModelProto, TensorProto, helper, numpy_helper
 
 from onnx_net2net.axes import Maps, fractions, index, new_size, size, touches
 from onnx_net2net.graph import Graph
+from onnx_net2net.names import Names
 from onnx_net2net.plan import ConstantPlan, Plan, SplitPlan, check_teacher
 
 Array = NDArray[Any]
@@ -126,6 +127,8 @@ def exact_parts(value: Array, shares: NDArray[np.float64], group: NDArray[np.int
         group: For each unit along ``axis``, the number of its group.
         axis: The contracted dimension.
     """
+    if not value.size:
+        return value
     first, rank = _ranks(group)
     turns = [np.flatnonzero(rank == turn) for turn in range(1, int(rank.max(initial=0)) + 1)]
     parts = np.ascontiguousarray(value)
@@ -175,7 +178,7 @@ def add_noise(value: Array, constant: ConstantPlan, plan: Plan) -> Array:
     """Adds normal noise to the copies (not the originals) of incoming weights, to tell them apart."""
     scaled = {split.axis for split in constant.splits}
     rng = np.random.default_rng([plan.seed, zlib.crc32(constant.name.encode()), 1])
-    if not np.issubdtype(value.dtype, np.floating) or value.ndim < 2 or not value.size:
+    if value.dtype.kind in "iub" or value.ndim < 2 or not value.size:
         return value
     copied = np.zeros(value.shape, bool)
     for axis, dim in enumerate(constant.dims):
@@ -195,6 +198,7 @@ class _Patch:
         self.proto: GraphProto = student.graph
         self.place = {tensor.name: i for i, tensor in enumerate(self.proto.initializer)}
         self.listed = student.ir_version < 4
+        self.names = Names(graph)
 
     def constant(self, name: str, value: Array) -> None:
         """Sets an initializer, or adds it; what a node made under this name, it no longer makes."""
@@ -217,7 +221,7 @@ class _Patch:
         output = self.proto.node[node].output
         for i, made in enumerate(output):
             if made == name:
-                output[i] = ""
+                output[i] = self.names.new(f"{name}_unused")  # an empty name would drop an output that is not optional
 
     def sizes(
         self, i: int, where: str | int, values: tuple[int, ...], scalar: bool, name: str, instead_of: str
@@ -261,7 +265,8 @@ class _Patch:
             if used and not any(after[name] for name in self.proto.node[i].output):
                 dropped.append(i)
                 after.subtract(self.proto.node[i].input)
-        dead = {name for name in before if name in self.graph.constants and not after[name]}
+        kept = set() if self.listed else {value.name for value in self.proto.input}  # an interface stays
+        dead = {name for name in before if name in self.graph.constants and not after[name]} - kept
         for i in dropped:
             del self.proto.node[i]
         for field in (self.proto.initializer, self.proto.input, self.proto.value_info):

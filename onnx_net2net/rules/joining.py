@@ -1,7 +1,7 @@
 """Operators that join, cut, pad or repeat along an axis."""
 
 from onnx_net2net.errors import Declined
-from onnx_net2net.facts import Equal, Fact, Node, Pin, Size
+from onnx_net2net.facts import Equal, Fact, Node, Pin, Size, normal_axis
 from onnx_net2net.rules._registry import rule
 from onnx_net2net.rules.elementwise import broadcast
 from onnx_net2net.unify import Term, concatenation, fresh, product
@@ -35,7 +35,7 @@ def pad(node: Node) -> list[Fact]:
     x, y = node.x(0), node.y()
     where: str | int = 1 if node.has(1) else "pads"
     pads = node.ints(1, "pads") if node.has(1) else list(node.attr("pads"))
-    axes = [a % len(x) for a in node.ints(3, "axes")] if node.has(3) else list(range(len(x)))
+    axes = [normal_axis(a, len(x)) for a in node.ints(3, "axes")] if node.has(3) else list(range(len(x)))
     facts = others(x, y, set(axes))
     for i, axis in enumerate(axes):
         before, after = pads[i], pads[i + len(axes)]
@@ -74,28 +74,29 @@ def _slice(
     where: tuple[str | int, str | int],
 ) -> list[Fact]:
     x, y = node.x(0), node.y()
-    axes = [axis % len(x) for axis in axes]
+    axes = [normal_axis(axis, len(x)) for axis in axes]
     facts = others(x, y, set(axes))
     for i, (start, end, axis, step) in enumerate(zip(starts, ends, axes, steps, strict=True)):
         n = x[axis].size
         low, high, _ = slice(start, end, step).indices(n)
-        if step == 1 and low == 0 and high == n:
-            if end == n:
-                facts.append(Size(where[1], ((i, x[axis], 1),)))
-            facts.append(Equal(x[axis], y[axis]))
-        elif step != 1 or not low < high:
+        if step != 1 or not low < high:
             facts += [Pin(d, "it takes single positions") for d in (x[axis], y[axis])]
-        else:
-            before, kept, after = fresh(low), y[axis], fresh(n - high)
-            facts.append(Equal(concatenation(before, kept, after), x[axis]))
-            tail = concatenation(kept, after)
-            if start and abs(start) <= n:
-                facts.append(Size(where[0], ((i, before, 1) if start > 0 else (i, tail, -1),)))
-            if 0 < end <= n:
-                facts.append(Size(where[1], ((i, concatenation(before, kept), 1),)))
-            elif -n <= end < 0:
-                facts.append(Size(where[1], ((i, after, -1),)))
+            continue
+        before, after = fresh(low), fresh(n - high)
+        facts.append(Equal(concatenation(before, y[axis], after), x[axis]))
+        facts += _bound(where[0], i, start, before, concatenation(y[axis], after))
+        facts += _bound(where[1], i, end, concatenation(before, y[axis]), after)
     return facts
+
+
+def _bound(where: str | int, place: int, bound: int, up_to: Term, from_there: Term) -> list[Fact]:
+    """A bound follows what lies before it, or counted from the end what lies behind; clamped ones too."""
+    total = up_to.size + from_there.size
+    if bound >= 0:
+        return [Size(where, ((place, up_to, 1),))] if up_to.size and bound < 2**31 - 1 else []
+    if bound < -total:
+        return [Size(where, ((place, concatenation(up_to, from_there), -1),))]
+    return [Size(where, ((place, from_there, -1),))]
 
 
 @rule("Split", since=13, notation="X[..., c_1 + .. + c_k, ...] -> Y_i[..., c_i, ...]  size c_i @ split")

@@ -1,7 +1,7 @@
 """Operators that only move elements, and those that resize positions."""
 
 from onnx_net2net.errors import Declined
-from onnx_net2net.facts import Equal, Fact, Node, Pin, Size
+from onnx_net2net.facts import Equal, Fact, Node, Pin, Size, normal_axis
 from onnx_net2net.rules._registry import rule
 from onnx_net2net.spec import parse
 from onnx_net2net.unify import Term, product
@@ -62,7 +62,7 @@ def _squeeze(node: Node, axes: list[int] | None) -> list[Fact]:
     x = node.x(0)
     if axes is None:
         axes = [i for i, dim in enumerate(x) if dim.size == 1]
-    return _moved([dim for i, dim in enumerate(x) if i not in {axis % len(x) for axis in axes}], node.y())
+    return _moved([dim for i, dim in enumerate(x) if i not in {normal_axis(axis, len(x)) for axis in axes}], node.y())
 
 
 @rule("Transpose", notation="X[d...] -> Y[d_perm...]")
@@ -83,7 +83,7 @@ def unsqueeze_attribute(node: Node) -> list[Fact]:
 
 def _unsqueeze(node: Node, axes: list[int]) -> list[Fact]:
     y = node.y()
-    added = {axis % len(y) for axis in axes}
+    added = {normal_axis(axis, len(y)) for axis in axes}
     return _moved(list(node.x(0)), tuple(dim for i, dim in enumerate(y) if i not in added))
 
 
@@ -105,7 +105,7 @@ def upsample(node: Node) -> list[Fact]:
 @rule("Resize", since=11, notation=_SCALED)
 def resize(node: Node) -> list[Fact]:
     rank = len(node.x(0))
-    axes = [axis % rank for axis in node.attr("axes", range(rank))]
+    axes = [normal_axis(axis, rank) for axis in node.attr("axes", range(rank))]
     scales = _floats(node, 2) if node.has(2) else []
     mode = node.attr("coordinate_transformation_mode", b"half_pixel")
     exact = mode in (b"half_pixel", b"asymmetric", b"align_corners", b"pytorch_half_pixel")

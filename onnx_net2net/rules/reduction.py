@@ -1,6 +1,6 @@
 """Reductions: exact over other axes; over the axis itself they are idempotent, uniform or pinned."""
 
-from onnx_net2net.facts import Equal, Fact, Idempotent, Node, Pin, Uniform
+from onnx_net2net.facts import Equal, Fact, Idempotent, Node, Pin, Uniform, normal_axis
 from onnx_net2net.rules._registry import rule
 
 _NOTATION = "X[..., {}d_axes, ...] -> Y[...]"
@@ -13,7 +13,7 @@ def _axes(node: Node, rank: int) -> list[int]:
         given = node.ints(1, "axes")
     if not given:
         return [] if node.attr("noop_with_empty_axes", 0) else list(range(rank))
-    return [axis % rank for axis in given]
+    return [normal_axis(int(axis), rank) for axis in given]
 
 
 def reduced(node: Node, axes: list[int]) -> list[Fact]:
