@@ -20,7 +20,7 @@ from onnx.reference import ReferenceEvaluator
 from onnx.reference.ops import load_op
 
 from onnx_net2net import rules
-from onnx_net2net.errors import ModelError
+from onnx_net2net.errors import Declined, ModelError
 from onnx_net2net.shapes import SMALL, Shape, Shapes, is_small, resolve
 
 
@@ -112,6 +112,7 @@ class Graph:
         self._walk()
 
     def _walk(self) -> None:
+        self._check_declared()
         self._reads = Counter(name for node in self.nodes for name in node.input)
         self._reads.update(self.outputs)
         self._reads.update(name for node in self.nodes for name in captured(node))
@@ -150,6 +151,19 @@ class Graph:
                 raise ModelError("no node makes this graph output", "repair the model", op="graph", tensor=name)
         self.constants = constant
 
+    def _check_declared(self) -> None:
+        """Refuses names that are declared twice, and weights of impossible size."""
+        for field in ("initializer", "input", "output"):
+            counts = Counter(value.name for value in getattr(self.proto, field))
+            for name, count in counts.items():
+                if count > 1 or not name:
+                    wrong = "it has no name" if not name else f"this name stands {count} times"
+                    raise ModelError(wrong, "give every tensor a name of its own", op=f"graph {field}", tensor=name)
+        for tensor in self.proto.initializer:
+            if any(n < 0 for n in tensor.dims) or math.prod(tensor.dims) > HUGE:
+                wrong = f"its shape {list(tensor.dims)} is not possible"
+                raise ModelError(wrong, "export the model again", op="initializer", tensor=tensor.name)
+
     def _is_constant(self, node: NodeProto, constant: set[str]) -> bool:
         """Whether a node computes the same from constants in every run."""
         if node.domain not in ("", "ai.onnx") or any(True for _ in subgraphs(node)) or not self._can_evaluate(node):
@@ -179,7 +193,7 @@ class Graph:
         """Whether a node of the standard's computes the same from the same inputs."""
         try:
             schema: Any = onnx.defs.get_schema(node.op_type, self.opset(node.domain), node.domain)
-        except onnx.defs.SchemaError:
+        except (onnx.defs.SchemaError, TypeError):  # the latter for versions beyond all numbers
             return False
         return bool(schema.node_determinism == onnx.defs.OpSchema.NodeDeterminism.Deterministic)
 
@@ -195,16 +209,45 @@ class Graph:
     def shapes(self) -> Shapes:
         """Types, shapes, and values that follow from shapes, at the trial sizes."""
         bare = skeleton(self.model)
+        foreign = set[str]().union(*(self._stand_in(node) for node in bare.graph.node))
         for value in bare.graph.input:
             for key, dim in _open_dims(value):
                 if key in self.trial:
                     dim.dim_value = self.trial[key]
         if self.trial:  # shapes that the exporter wrote down would contradict the trial
+            kept = [value for value in bare.graph.value_info if value.name in foreign and self._at_trial(value)]
             del bare.graph.value_info[:]
+            bare.graph.value_info.extend(kept)
             for value in bare.graph.output:
                 if value.type.HasField("tensor_type"):
                     value.type.tensor_type.ClearField("shape")
         return resolve(self, bare)
+
+    def _stand_in(self, node: NodeProto) -> list[str]:
+        """Lets a standard operator of the same shape stand in for one that ONNX does not know.
+
+        Returns:
+            The outputs of a node that has none, of which only the file can tell the shapes.
+        """
+        rule = rules.find(node.op_type, node.domain, self.opset(node.domain))
+        if rule is None or rule.stand_in is None:
+            known = onnx.defs.has(node.op_type, "" if node.domain == "ai.onnx" else node.domain)
+            return [] if known else list(node.output)
+        op, slots = rule.stand_in
+        inputs = [node.input[slot] for slot in slots if slot < len(node.input)]
+        schema = onnx.defs.get_schema(op, self.opset(""), "")
+        attributes = [a for a in node.attribute if a.name in schema.attributes]
+        node.CopyFrom(helper.make_node(op, inputs, node.output[:1], node.name))
+        node.attribute.extend(attributes)
+        return []
+
+    def _at_trial(self, value: ValueInfoProto) -> bool:
+        """Writes trial sizes into a shape that the file gives; says whether that makes it complete."""
+        dims = value.type.tensor_type.shape.dim
+        for dim in dims:
+            if not dim.HasField("dim_value") and dim.dim_param in self.trial:
+                dim.dim_value = self.trial[dim.dim_param]
+        return all(dim.HasField("dim_value") for dim in dims)
 
     def opset(self, domain: str) -> int:
         """The version of an operator domain that the model imports."""
@@ -257,6 +300,21 @@ class Graph:
             self._values.clear()  # large weights are not kept
         return value
 
+    def check_attributes(self, node: NodeProto) -> None:
+        """Makes sure that attributes have the types that the standard gives them, so that rules can rely on it.
+
+        Raises:
+            Declined: If one has another.
+        """
+        domain = "" if node.domain == "ai.onnx" else node.domain
+        if not onnx.defs.has(node.op_type, domain):
+            return
+        known = onnx.defs.get_schema(node.op_type, self.opset(domain), domain).attributes
+        for attribute in node.attribute:
+            kind: Any = known[attribute.name].type if attribute.name in known else None
+            if kind is not None and kind.value != attribute.type:
+                raise Declined(f"its attribute {attribute.name} is of the wrong type")
+
     def unread(self, node: NodeProto) -> tuple[int, ...]:
         """Input slots of which a node reads only shape and type."""
         rule = rules.find(node.op_type, node.domain, self.opset(node.domain))
@@ -294,6 +352,8 @@ class Graph:
         return dict(zip(filter(None, node.output), map(np.asarray, results), strict=True))
 
 
+HUGE = 2**40
+"""Elements that no weight has."""
 QUANTISED = frozenset({TensorProto.INT8, TensorProto.UINT8, TensorProto.INT4, TensorProto.UINT4})
 FLOATS = frozenset({TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE})
 

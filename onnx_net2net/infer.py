@@ -145,6 +145,7 @@ class _Inference:
     def _node(self, i: int, inputs: Sequence[Terms | None], outputs: Sequence[Terms | None]) -> Node:
         """What the rule may see of a node."""
         proto = self.graph.nodes[i]
+        self.graph.check_attributes(proto)
         return Node(
             proto.op_type,
             self.graph.opset(proto.domain),

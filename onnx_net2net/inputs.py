@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, ValueInfoProto, helper
 
-from onnx_net2net.errors import UsageError
+from onnx_net2net.errors import ModelError, UsageError
 
 Array = NDArray[Any]
 Feeds = dict[str, Array]
@@ -58,6 +59,8 @@ def samples_for(
     return [{name: np.asarray(feed[name]) for name in needed} for feed in given]
 
 
+MOST = 2**31
+"""Elements of an input that are drawn at most."""
 SIZES = (2, 2, 3, 5)
 """Sizes of dynamic dimensions, sample by sample, where none are given."""
 
@@ -68,7 +71,15 @@ def draw(value: ValueInfoProto, rng: np.random.Generator, dims: Mapping[str, int
     if not value.type.HasField("tensor_type"):
         raise UsageError("it is not a tensor", "give its value with inputs", op="input", tensor=value.name)
     shape = tuple(_dim(value.name, i, d, dims, size) for i, d in enumerate(tensor.shape.dim))
-    dtype = helper.tensor_dtype_to_np_dtype(tensor.elem_type)
+    if math.prod(shape) > MOST:
+        raise UsageError(
+            f"its shape {list(shape)} is too large to draw", "give its value", op="input", tensor=value.name
+        )
+    try:
+        dtype = helper.tensor_dtype_to_np_dtype(tensor.elem_type)
+    except KeyError as error:
+        wrong = f"its element type {tensor.elem_type} is unknown"
+        raise ModelError(wrong, "repair the model", op="input", tensor=value.name) from error
     if tensor.elem_type == TensorProto.BOOL:
         return rng.integers(0, 2, shape).astype(bool)
     if np.issubdtype(dtype, np.integer):

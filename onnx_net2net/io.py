@@ -31,7 +31,7 @@ def load(model: Model) -> ModelProto:
         ModelError: If the file cannot be read, or is not a model.
     """
     if isinstance(model, ModelProto):
-        return model
+        return _readable(model)
     if isinstance(model, gs.Graph):
         exported: ModelProto = gs.export_onnx(model)
         exported.ir_version = max(exported.ir_version, 4)  # its initializers are not listed as inputs
@@ -49,7 +49,24 @@ def load(model: Model) -> ModelProto:
         raise ModelError(
             "it is not an ONNX model, or an empty one", "export the model again", op="file", tensor=str(path)
         )
-    return loaded
+    return _readable(loaded)
+
+
+def _readable(model: ModelProto) -> ModelProto:
+    """The model, if its names are text: protobuf hands out bytes for what is not UTF-8.
+
+    Raises:
+        ModelError: If one is not.
+    """
+    graph = model.graph
+    names = [value.name for value in (*graph.initializer, *graph.input, *graph.output, *graph.value_info)]
+    names += [text for o in model.opset_import for text in (o.domain,)]
+    for node in graph.node:
+        names += (node.name, node.op_type, node.domain, *node.input, *node.output, *(a.name for a in node.attribute))
+    for name in names:
+        if isinstance(name, bytes):
+            raise ModelError("a name is not valid text", "export the model again", op="file", tensor=repr(name))
+    return model
 
 
 def is_large(model: ModelProto) -> bool:

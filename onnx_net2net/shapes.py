@@ -78,7 +78,7 @@ def resolve(graph: Graph, bare: ModelProto) -> Shapes:
 def _infer(graph: Graph, bare: ModelProto) -> dict[str, tuple[int, Shape | None]]:
     try:
         inferred = onnx.shape_inference.infer_shapes(bare, data_prop=True, strict_mode=bool(graph.trial))
-    except onnx.shape_inference.InferenceError as error:
+    except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError, ValueError, TypeError) as error:
         wrong = f"its shapes contradict each other ({str(error).strip().splitlines()[-1]})"
         raise ModelError(wrong, "check it with onnx.checker", op="model") from error
     found: dict[str, tuple[int, Shape | None]] = {

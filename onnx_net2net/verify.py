@@ -201,6 +201,9 @@ def _interface(first: ModelProto, second: ModelProto) -> str:
     """How the inputs and outputs of two models differ, or an empty string."""
     if not first.graph.output:
         return "no outputs were compared"
+    for model in (first, second):
+        if len({value.name for value in model.graph.output}) < len(model.graph.output):
+            raise ModelError("two outputs have one name", "give every tensor a name of its own", op="graph output")
     for kind in ("input", "output"):
         a, b = ({v.name: v for v in getattr(m.graph, kind)} for m in (first, second))
         if kind == "input":
@@ -274,6 +277,8 @@ def _run(
             session = runtime.InferenceSession(source, options, providers=list(providers))
         _check_providers(session.get_providers(), providers)
         results = [session.run(names, feed) for feed in feeds]
+    except UnicodeDecodeError as error:  # onnxruntime quotes the model's own bytes
+        raise ModelError("onnxruntime cannot run it, and cannot say why", "check the model", op=who) from error
     except Exception as error:
         if type(error).__module__.startswith("onnxruntime"):
             if type(error).__name__ == "NotImplemented":

@@ -55,6 +55,7 @@ def _initializers(teacher: ModelProto, student: ModelProto, plan: Plan) -> None:
 def _nodes(teacher: ModelProto, student: ModelProto, plan: Plan) -> None:
     """The teacher's nodes stand in the student in their order, but for inputs and sizes the plan rewrites."""
     slots = {use for c in plan.constants for use in c.uses} | {(s.node, s.where) for s in plan.sizes}
+    slots |= {(s.node, s.instead_of) for s in plan.sizes if s.instead_of}
     dropped = {c.source for c in plan.constants} | {t.name for t in teacher.graph.initializer}
     layers = {name for layer in plan.layers for name in layer.names}
     places = {layer.after for layer in plan.layers}
@@ -77,7 +78,7 @@ def _plain(node: NodeProto, touched: set[int | str], deepened: bool) -> bytes:
             while len(copy.input) <= where:
                 copy.input.append("")
             copy.input[where] = "rewritten"
-    kept = [a for a in copy.attribute if a.name not in touched and not ("split" in touched and a.name == "num_outputs")]
+    kept = [a for a in copy.attribute if a.name not in touched]
     del copy.attribute[:]
     copy.attribute.extend(kept)
     if deepened:

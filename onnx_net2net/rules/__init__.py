@@ -6,6 +6,7 @@ from onnx_net2net.rules import (  # noqa: F401  # importing a family registers i
     joining,
     layout,
     linear,
+    microsoft,
     normalization,
     pooling,
     quantized,

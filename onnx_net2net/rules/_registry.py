@@ -39,6 +39,8 @@ class Rule:
             from (attributes, axis, rank) to the axis of the input.
         stored: Whether a constant input 0 should stay as it is stored, rather than as what is made of it.
         zero: Input slot of a zero point, for operators that pass factors on.
+        stand_in: For an operator that ONNX does not know: a standard one of the same shape and type, and the
+            input slots to give it.
         unread: Input slots of which only shape and type are read, not the value.
     """
 
@@ -54,6 +56,7 @@ class Rule:
     passes: Passes | None = None
     stored: bool = False
     zero: int | None = None
+    stand_in: tuple[str, tuple[int, ...]] | None = None
 
 
 _RULES: dict[tuple[str, str], list[Rule]] = {}
@@ -109,6 +112,12 @@ def passes(op: str, axis: Passes, *, stored: bool = False, zero: int | None = No
     """States of an operator that has a rule how a factor passes through it."""
     rules = _RULES["", op]
     rules[:] = [replace(rule, passes=axis, stored=stored, zero=zero) for rule in rules]
+
+
+def stands_for(op: str, domain: str, standard: str, slots: tuple[int, ...]) -> None:
+    """States of an operator that has a rule which standard operator has the same result shape and type."""
+    rules = _RULES[domain, op]
+    rules[:] = [replace(rule, stand_in=(standard, slots)) for rule in rules]
 
 
 def find(op: str, domain: str, opset: int) -> Rule | None:

@@ -1,0 +1,99 @@
+"""Operators of com.microsoft that onnxruntime's optimisers and quantisers write."""
+
+from onnx_net2net.errors import Declined
+from onnx_net2net.facts import Contract, Equal, Fact, Node, Operand
+from onnx_net2net.rules._registry import register, rule, stands_for
+from onnx_net2net.rules.elementwise import broadcast, pointwise
+from onnx_net2net.rules.linear import matmul
+from onnx_net2net.rules.normalization import layer_normalization
+from onnx_net2net.spec import parse
+
+DOMAIN = "com.microsoft"
+_POINTWISE = "X_i[bcast ...] -> Y[...]"
+_CONV = "X[N, G*I, !...] W[G*O, I, !...] B[G*O] -> Y[N, G*O, !...]  contract I @ W  size G @ group"
+_conv = parse(_CONV)
+
+for _op in ("BiasGelu", "FastGelu", "Gelu", "QuickGelu"):
+    register(_op, pointwise, _POINTWISE, domain=DOMAIN)
+    stands_for(_op, DOMAIN, "Identity", (0,))
+
+
+@rule("FusedConv", domain=DOMAIN, notation=_CONV + "  (and an addend as Y)")
+def fused_conv(node: Node) -> list[Fact]:
+    plain = Node(node.op, node.opset, node.attributes, list(node.inputs[:3]), node.outputs, node.domain)
+    return _conv.facts(plain) + (broadcast(node.x(3), node.y()) if node.has(3) else [])
+
+
+@rule(
+    "FusedMatMul",
+    domain=DOMAIN,
+    notation="A[..., M, K] B[..., K, N] -> Y[..., M, N]  contract K @ A|B  (transA, transB)",
+)
+def fused_matmul(node: Node) -> list[Fact]:
+    if node.attr("transBatchA", 0) or node.attr("transBatchB", 0):
+        raise Declined("it transposes its batch")
+    turned = [list(node.x(slot)) for slot in (0, 1)]
+    flags = [bool(node.attr(name, 0)) and len(turned[k]) > 1 for k, name in enumerate(("transA", "transB"))]
+    for terms, flag in zip(turned, flags, strict=True):
+        terms[-2:] = terms[: -3 if len(terms) > 2 else None : -1] if flag else terms[-2:]
+    inputs = [tuple(terms) for terms in turned]
+    facts = matmul(Node(node.op, node.opset, {}, inputs, node.outputs))
+    ranks = [len(terms) for terms in inputs]
+    return [_turned(fact, flags, ranks) if isinstance(fact, Contract) else fact for fact in facts]
+
+
+def _turned(fact: Contract, flags: list[bool], ranks: list[int]) -> Contract:
+    """The contracted dimensions as they stand in the stored operands."""
+    places = [
+        Operand(o.slot, 2 * ranks[o.slot] - 3 - o.axis if flags[o.slot] else o.axis, o.over) for o in fact.operands
+    ]
+    return Contract(fact.over, tuple(places))
+
+
+_SKIP = "X[..., d] skip[bcast ..., d] gamma[d] beta[d] bias[d] -> Y[...] mean inv_std sum[...]  uniform d"
+
+
+@rule("SkipLayerNormalization", domain=DOMAIN, notation=_SKIP)
+def skip_layer_normalization(node: Node) -> list[Fact]:
+    return _skip(node, vectors=(2, 3, 4))
+
+
+@rule("SkipSimplifiedLayerNormalization", domain=DOMAIN, notation=_SKIP.replace(" beta[d]", ""))
+def skip_simplified_layer_normalization(node: Node) -> list[Fact]:
+    return _skip(node, vectors=(2, 3))
+
+
+def _skip(node: Node, vectors: tuple[int, ...]) -> list[Fact]:
+    x = node.x(0)
+    facts = layer_normalization(Node(node.op, node.opset, {}, [x], [node.y()]))
+    facts += broadcast(node.x(1), x)
+    facts += [fact for slot in vectors if node.has(slot) for fact in broadcast(node.x(slot), x)]
+    return facts + [fact for slot in (1, 2, 3) if node.gives(slot) for fact in broadcast(node.y(slot), x)]
+
+
+@rule("SimplifiedLayerNormalization", notation="X[..., d_axis, ...] scale[d] -> Y[...]  uniform d")
+def simplified_layer_normalization(node: Node) -> list[Fact]:
+    return layer_normalization(node)
+
+
+@rule(
+    "QLinearAdd",
+    "QLinearMul",
+    domain=DOMAIN,
+    notation="A[bcast ...] B[bcast ...], scale and zero point of each -> Y[...]",
+)
+def qlinear_binary(node: Node) -> list[Fact]:
+    return broadcast(node.x(0), node.y()) + broadcast(node.x(3), node.y())
+
+
+@rule("QLinearLeakyRelu", "QLinearSigmoid", domain=DOMAIN, notation="X[...], scales and zero points -> Y[...]")
+def qlinear_unary(node: Node) -> list[Fact]:
+    return [Equal(a, b) for a, b in zip(node.x(0), node.y(), strict=True)]
+
+
+stands_for("FusedConv", DOMAIN, "Conv", (0, 1, 2))
+for _op in ("SkipLayerNormalization", "SkipSimplifiedLayerNormalization", "QLinearLeakyRelu", "QLinearSigmoid"):
+    stands_for(_op, DOMAIN, "Identity", (0,))
+for _op in ("QLinearAdd", "QLinearMul"):
+    stands_for(_op, DOMAIN, "Add", (0, 3))
+stands_for("SimplifiedLayerNormalization", "", "Identity", (0,))
