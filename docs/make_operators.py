@@ -1,4 +1,7 @@
-"""Writes docs/operators.md from the live registry. Usage: python docs/make_operators.py"""
+"""Writes docs/operators.md from the live registry.
+
+Usage: python docs/make_operators.py
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ How axes run through each operator, generated from the rules by `python docs/mak
 explained in `onnx_net2net/spec.py` and [algebra.md](algebra.md): the same letter is the same axis, `*` merges axes,
 `+` concatenates, `...` stands for further dimensions, `!` pins, `contract K @ W` says which constant absorbs the
 fractions, `uniform d` needs equally many copies of every unit, and `size` names a number that is rewritten. "Since" is
-the first opset for which a rule holds. A dimension that a rule does not speak of is pinned, and so is everything that an
+the first opset for which a rule holds. A dimension that a rule does not speak of is pinned, and so is all that an
 operator without a rule touches; so is a node of a form that its rule declines (training mode, blocks of scales, sizes
 that are computed in ways that cannot be followed), always with the reason.
 """

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from onnx import NodeProto
 
 from onnx_net2net.axis_map import Slot
 from onnx_net2net.facts import Equal, Fact, Holds, Pin, Size
@@ -42,6 +43,8 @@ class Computed:
 
 
 Source = Atom | Product | Concatenation | Written | Computed
+EXACT = frozenset(map(np.dtype, ("int32", "int64", "float32", "float64")))
+"""Types that can number all elements of a small tensor."""
 REASON = "a size that it depends on is computed while the model runs"
 
 
@@ -114,21 +117,30 @@ class Follower:
 
     def _move(self, i: int, data: Sequence[int]) -> None:
         """Runs the node on numbers in place of its data: what comes out says where elements went."""
-        node = self.graph.nodes[i]
-        sources: list[Source] = []
+        node = NodeProto()
+        node.CopyFrom(self.graph.nodes[i])
         unread = self.graph.unread(node)
-        named = [(slot, name) for slot, name in enumerate(node.input) if name]
-        feeds: dict[str, Any] = {n: self.graph.blank(n) if s in unread else self._value(n) for s, n in named}
-        for slot in data:
-            if slot < len(node.input) and node.input[slot]:
+        sources: list[Source] = []
+        feeds: dict[str, Any] = {}
+        for slot, name in enumerate(node.input):
+            if not name:
+                continue
+            value = self.graph.blank(name) if slot in unread else self._value(name)
+            node.input[slot] = str(slot)  # one tensor may stand in several slots
+            if slot in data:
+                if value.dtype not in EXACT:
+                    self._compute(i)
+                    return
                 elements = self._operand(i, slot)
                 numbers = np.arange(len(sources), len(sources) + elements.size).reshape(elements.shape)
-                feeds[node.input[slot]] = numbers.astype(self._value(node.input[slot]).dtype)
+                value = numbers.astype(value.dtype)
                 sources += list(elements.ravel())
-        if any(feeds[node.input[slot]].dtype == bool for slot in data if slot < len(node.input) and node.input[slot]):
+            feeds[str(slot)] = value
+        moved = self.graph.evaluate(node, feeds)
+        if any(numbers.dtype not in EXACT for numbers in moved.values()):
             self._compute(i)
             return
-        for name, numbers in self.graph.evaluate(node, feeds).items():
+        for name, numbers in moved.items():
             self.elements[name] = _array([sources[int(n)] for n in numbers.ravel()], numbers.shape)
 
     def _compute(self, i: int) -> None:

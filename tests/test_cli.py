@@ -25,28 +25,27 @@ from onnx import numpy_helper, parser
 import onnx_net2net
 from onnx_net2net.cli import SPLITS, cli
 from onnx_net2net.plan import SPLITS as LIBRARY_SPLITS
+from tests.cli_rows import (
+    CHECK,
+    CNN,
+    DEEPEN,
+    DOCUMENTS,
+    EACH,
+    MADE,
+    MARKUP,
+    MISTAKES,
+    NORM,
+    NORMED,
+    RAISED,
+    REPORTS,
+    WEIGHTS,
+    WIDEN,
+    WRITERS,
+)
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs" / "cli.md"
 TEXTS = [path for path in (ROOT / "README.md", DOCS) if path.exists()]
-WIDEN, DEEPEN, CHECK = "widen t.onnx -o s.onnx", "deepen t.onnx -o s.onnx", "check t.onnx t.onnx"
-EACH = {"inspect": "inspect t.onnx", "widen": f"{WIDEN} --factor 2", "deepen": f"{DEEPEN} --every", "check": CHECK}
-WRITERS = {name: EACH[name] for name in ("widen", "deepen")}
-CNN = """net (float[N,3,8,8] image) => (float[N,4] scores) {
-  c1 = Conv<kernel_shape=[3,3], pads=[1,1,1,1]>(image, w1, b1)  a1 = Relu(c1)
-  c2 = Conv<kernel_shape=[3,3], pads=[1,1,1,1]>(a1, w2, b2)  s = Sigmoid(c2)
-  g = GlobalAveragePool(s)  f = Flatten(g)
-  h = Gemm(f, w3, b3)  r = Relu(h)  scores = Gemm(r, w4)
-}"""
-WEIGHTS = {"w1": (6, 3, 3, 3), "b1": (6,), "w2": (8, 6, 3, 3), "b2": (8,), "w3": (8, 5), "b3": (5,), "w4": (5, 4)}
-NORM = """net (float[2,3] x) => (float[2,4] y) {
-  h = MatMul(x, w1)  n = LayerNormalization(h, w2, w3)  m = MatMul(n, w4)  y = MatMul(m, w5)
-}"""
-NORMED = {"w1": (3, 6), "w2": (6,), "w3": (6,), "w4": (6, 5), "w5": (5, 4)}
-MADE = CNN.replace("c1 =", "size = Constant<value = int64[1] {6}>()  b1 = ConstantOfShape(size)  c1 =").replace(
-    "f = Flatten(g)", "shape = Constant<value = int64[2] {0, -1}>()  f = Reshape(g, shape)"
-)
-MARKUP = "[red]w:1:" + "x" * 200
 
 
 def rows(names: str, table: Mapping[str, Any]) -> pytest.MarkDecorator:
@@ -118,26 +117,6 @@ def files() -> dict[str, bytes]:
 
 # What is printed
 
-REPORTS = {
-    "version": ("--version", onnx_net2net.__version__),
-    "inspect axes": (EACH["inspect"], r"w1:0 +6 +free +c1, a1, w1 and 2 more"),
-    "inspect pins": (EACH["inspect"], r"\d+ +its shape must stay"),
-    "inspect places": (EACH["inspect"], r"a1 +Conv +6"),
-    "inspect summary": (EACH["inspect"], r"3 can be widened, .* 2 places for a layer"),
-    "inspect every axis": (f"{EACH['inspect']} -v", r"w4:1 +4 +pinned .*graph output 'scores'"),
-    "widen sizes": (f"{WIDEN} --factor 1.5", r"parameters +673 +1,372 +x2\.04\s+file size +3\.\d kB +6\.\d kB"),
-    "widen axes": (f"{WIDEN} --factor 1.5", r"axes widened +3\s+axes pinned +1 by graph output 'scores': its shape"),
-    "widen verdict": (f"{WIDEN} --factor 1.5", r"equivalent: max_rel .*, tolerance 1e-05 .*\s+written: s.onnx"),
-    "widen every axis": (f"{WIDEN} --factor 1.5 -v", r"w2:0 +8 +-> +12"),
-    "widen every pin": (f"{WIDEN} --factor 1.5 -v", r"w1:2 +3 +Conv 'c1': positions"),
-    "widen drift": (f"{WIDEN} --factor 2 --noise 0.1", r"drift from noise: max_rel \d"),
-    "widen unverified": (f"{WIDEN} --factor 2 --no-verify", "not verified"),
-    "widen dry run": ("widen t.onnx --width w2=9 --dry-run", r"w2:0 +8 +-> +9"),
-    "deepen layers": (EACH["deepen"], r"Conv 3x3 after a1\s+Gemm after r"),
-    "check": (CHECK, r"scores +0 +0 +1e-05 +equal\s+equivalent: .*3 samples on CPUExecutionProvider"),
-    "markup": ("inspect markup.onnx", re.escape(MARKUP)),
-}
-
 
 @rows("command, stdout", REPORTS)
 def test_reports(command: str, stdout: str) -> None:
@@ -170,50 +149,6 @@ def test_widen_document() -> None:
 
 
 # What the options do
-
-
-def new_sizes(made: Any) -> dict[str, int]:
-    return {axis["name"]: axis["new"] for axis in made["axes"]["widened"]}
-
-
-def kernels(made: Any) -> list[list[int]]:
-    return [layer["kernel"] for layer in made["layers"]]
-
-
-def verdict(made: Any) -> tuple[bool, int, float | None]:
-    return made["equivalent"], made["samples"], made["outputs"][0]["tolerance"]
-
-
-DOCUMENTS = {
-    "factor": (f"{WIDEN} --factor 2", 0, new_sizes, {"w1:0": 12, "w2:0": 16, "w3:1": 10}),
-    "round-to": (f"{WIDEN} --factor 1.5 --round-to 8", 0, new_sizes, {"w1:0": 16, "w2:0": 16, "w3:1": 8}),
-    "only": (f"{WIDEN} --factor 2 --only 'w1*' --only h", 0, new_sizes, {"w1:0": 12, "w3:1": 10}),
-    "skip": (f"{WIDEN} --factor 2 --skip 'w1*' --skip h", 0, new_sizes, {"w2:0": 16}),
-    "width": (f"{WIDEN} --width w1=7 --width h=+2", 0, new_sizes, {"w1:0": 7, "w3:1": 7}),
-    "width of an axis": (f"{WIDEN} --width w1:0=x1.5", 0, new_sizes, {"w1:0": 9}),
-    "width with =": ("widen equals.onnx -o s.onnx --width w=1=10", 0, new_sizes, {"w=1:0": 10}),
-    "both": (f"{WIDEN} --factor 2 --width w1=7", 0, new_sizes, {"w1:0": 7, "w2:0": 16, "w3:1": 10}),
-    "kernel by default": (f"{DEEPEN} --after a1", 0, kernels, [[3, 3]]),
-    "kernel": (f"{DEEPEN} --after a1 --kernel 5", 0, kernels, [[5, 5]]),
-    "kernel of two sides": (f"{DEEPEN} --after a1 --kernel 1x3", 0, kernels, [[1, 3]]),
-    "two layers": (f"{DEEPEN} --after a1 --kernel 1x7,7x1", 0, kernels, [[1, 7], [7, 1]]),
-    "two places": (f"{DEEPEN} --after a1 --after r", 0, kernels, [[3, 3], []]),
-    "every place": (f"{DEEPEN} --every --seed 4", 0, kernels, [[3, 3], []]),
-    "samples": (f"{CHECK} --samples 5", 0, verdict, (True, 5, 1e-5)),
-    "inputs": (f"{CHECK} --inputs x.npz", 0, verdict, (True, 1, 1e-5)),
-    "rtol": ("check t.onnx noisy.onnx --rtol 10", 0, verdict, (True, 3, 10)),
-    "atol": ("check t.onnx noisy.onnx --atol 100", 0, verdict, (True, 3, 0)),
-    "atol of 0": ("check t.onnx noisy.onnx --atol 0", 1, verdict, (False, 3, 0)),
-    "provider": (f"{CHECK} --provider CPU", 0, lambda made: made["providers"], ["CPUExecutionProvider"]),
-    "dim": ("check four.onnx four.onnx --dim N=4", 0, verdict, (True, 3, 1e-5)),
-    "dim by place": ("check four.onnx four.onnx --dim x:0=4", 0, verdict, (True, 3, 1e-5)),
-    "nan": ("check t.onnx nan.onnx", 1, lambda made: made["outputs"][0]["max_rel"], None),
-    "unlike values": ("check t.onnx other.onnx", 1, lambda made: "it differs by" in made["reason"], True),
-    "unlike outputs": ("check t.onnx renamed.onnx", 1, lambda made: "the outputs differ" in made["reason"], True),
-    "constant nodes": ("widen made.onnx --factor 1.5 --dry-run", 0, lambda made: made["parameters"]["before"], 673),
-    "skipped": ("widen norm.onnx -o s.onnx --factor 1.5", 0, lambda made: made["axes"]["skipped"][0]["name"], "w1:1"),
-    "dry run": (f"{WIDEN} --factor 2 --dry-run", 0, lambda made: (made["verification"], made["output"]), (None, None)),
-}
 
 
 @rows("command, code, pick, expected", DOCUMENTS)
@@ -274,51 +209,6 @@ def test_demo(agrees: bool, code: int, monkeypatch: pytest.MonkeyPatch) -> None:
 
 # Mistakes
 
-MISTAKES = {
-    "no command": ("", 2, "Missing command"),
-    "unknown command": ("grow", 2, "No such command 'grow'"),
-    "no teacher": ("inspect", 2, "Missing argument 'TEACHER'"),
-    "factor that is no number": (f"{WIDEN} --factor x", 2, "'x' is not a valid float"),
-    "negative noise": (f"{EACH['widen']} --noise -1", 2, "--noise"),
-    "widen nothing": (WIDEN, 2, "nothing is asked for"),
-    "widen to nowhere": ("widen t.onnx --factor 2", 2, "give -o STUDENT"),
-    "plan and factor": (f"{WIDEN} --plan p --factor 2", 2, "excludes --factor"),
-    "plan and seed": (f"{WIDEN} --plan p --seed 0", 2, "excludes --seed"),
-    "plan and every": (f"{DEEPEN} --plan p --every", 2, "excludes --every"),
-    "every and after": (f"{DEEPEN} --every --after a1", 2, "excludes --after"),
-    "only without factor": (f"{WIDEN} --width w1=7 --only w1", 2, "excludes --only"),
-    "inputs and samples": (f"{CHECK} --inputs x --samples 1", 2, "excludes --samples"),
-    "quiet and verbose": (f"{CHECK} -q -v", 2, "excludes --verbose"),
-    "width without size": (f"{WIDEN} --width w1", 2, "'w1' is not NAME=SIZE"),
-    "width without name": (f"{WIDEN} --width =7", 2, "'=7' is not NAME=SIZE"),
-    "width that is no size": (f"{WIDEN} --width w1=big", 2, "'big' is not a size"),
-    "width twice": (f"{WIDEN} --width w1=7 --width w1=8", 2, "'w1' comes twice"),
-    "dim of zero": (f"{CHECK} --dim N=0", 2, "'N=0' is not NAME=SIZE"),
-    "even kernel": (f"{DEEPEN} --every --kernel 2", 2, "no centre tap"),
-    "no kernel": (f"{DEEPEN} --every --kernel 3x", 2, "'3x' is not a kernel"),
-    "no folder": ("widen t.onnx -o no/s.onnx --factor 2", 2, "no such folder"),
-    "a folder": ("widen t.onnx -o . --factor 2", 2, "is a directory"),
-    "plan over plan": (f"{WIDEN} --plan ./s.onnx", 2, "it would replace the plan"),
-    "plan and student": (f"{EACH['widen']} --plan-out ./s.onnx", 2, "it would replace the plan"),
-    "no model": ("inspect none.onnx", 3, "no such file"),
-    "not a model": ("inspect text.txt", 3, "file (text.txt)"),
-    "no student": ("check t.onnx none.onnx", 3, "no such file"),
-    "unknown width": (f"{WIDEN} --width w9=7", 3, "(w9): no axis, tensor, initializer or node"),
-    "pinned width": (f"{WIDEN} --width scores=9", 3, "it cannot grow, graph output 'scores'"),
-    "glob without match": (f"{EACH['widen']} --only z", 3, "no axis grows as asked"),
-    "nothing grows": ("widen pinned.onnx -o s.onnx --factor 2", 3, "pinned by graph output 'y': its shape must"),
-    "no layer fits": ("deepen pinned.onnx -o s.onnx --every", 3, "none of its operators"),
-    "not idempotent": (f"{DEEPEN} --after s", 3, "Sigmoid (s): an identity layer after it"),
-    "no plan": (f"{WIDEN} --plan none.json", 3, "file (none.json): No such file"),
-    "wide plan": (f"{DEEPEN} --plan wide.json", 3, "give it to widen"),
-    "deep plan": (f"{WIDEN} --plan deep.json", 3, "give it to deepen"),
-    "stray plan": ("widen pinned.onnx -o s.onnx --plan wide.json", 3, "made for another model"),
-    "not a plan": (f"{WIDEN} --plan text.txt", 3, "it is not a plan"),
-    "no inputs": (f"{CHECK} --inputs none.npz", 3, "file (none.npz): No such file"),
-    "not inputs": (f"{CHECK} --inputs text.txt", 3, "it holds no arrays"),
-    "no provider": (f"{CHECK} --provider abacus", 4, "provider (abacus): it is not available"),
-}
-
 
 @rows("command, code, message", MISTAKES)
 def test_mistakes(command: str, code: int, message: str) -> None:
@@ -351,9 +241,6 @@ def test_a_failed_check_says_so_on_both_streams() -> None:
     assert "not equivalent" in result.stdout
     assert re.match(r"error: student \(other.onnx\): it is not equivalent, output 'scores': it diff", result.stderr)
     assert run("check t.onnx other.onnx -q", 1).stdout == ""
-
-
-RAISED = {"interrupt": (KeyboardInterrupt, 130, ""), "memory": (MemoryError, 3, "error: there is not enough memory")}
 
 
 @rows("error, code, message", RAISED)

@@ -37,6 +37,13 @@ NETWORKS = {
     "a constant among the outputs": (
         """(float[2,4] x) => (float[2,3] y, float[4,5] W) <float[4,5] W, float[5,3] v>
         { h=MatMul(x,W) r=Relu(h) y=MatMul(r,v) }""", 17),
+    "one number in two slots of a shape": (
+        """(float[batch,3,4] x) => (float[batch,3,5] y)
+        <float[4,8] u, float[16,5] v, int64[1] two={2}, int64[1] three={3}, int64[1] four={4}, int64[4] s1={-1,3,2,4},
+         int64[3] s2={-1,3,16}>
+        { n=Shape<start=0,end=1>(x) h=MatMul(x,u) a=Reshape(h,s1) t=Transpose<perm=[0,2,1,3]>(a) e=Unsqueeze(t,two)
+          sh=Concat<axis=0>(n,two,two,three,four) b=Expand(e,sh) r=Relu(b) p=Transpose<perm=[0,3,1,2,4]>(r)
+          f=Reshape(p,s2) y=MatMul(f,v) }""", 17),
     "an empty weight": (
         """(float[2,4] x) => (float[2,3] z) <float[4,5] W, float[5,0] v, float[5,3] u, float[0,3] t>
         { h=MatMul(x,W) r=Relu(h) e=MatMul(r,v) f=MatMul(e,t) g=MatMul(r,u) z=Add(f,g) }""", 17),

@@ -1,0 +1,33 @@
+"""Cases of the law, one file for each family. Each row is checked against the rule's expected signature."""
+
+from __future__ import annotations
+
+from tests.cases.constant import CONSTANT
+from tests.cases.convolution import CONVOLUTION
+from tests.cases.elementwise import ELEMENTWISE
+from tests.cases.joining import JOINING
+from tests.cases.layout import LAYOUT
+from tests.cases.linear import LINEAR
+from tests.cases.microsoft import MICROSOFT
+from tests.cases.normalization import NORMALIZATION
+from tests.cases.pooling import POOLING
+from tests.cases.quantized import QUANTIZED
+from tests.cases.reduction import REDUCTION
+from tests.cases.selection import SELECTION
+from tests.cases.shapes import SHAPES
+
+CASES = [
+    *MICROSOFT,
+    *QUANTIZED,
+    *SHAPES,
+    *ELEMENTWISE,
+    *CONVOLUTION,
+    *LINEAR,
+    *JOINING,
+    *LAYOUT,
+    *NORMALIZATION,
+    *POOLING,
+    *REDUCTION,
+    *SELECTION,
+    *CONSTANT,
+]

@@ -1,0 +1,38 @@
+"""Cases of the law, convolution: Conv and ConvTranspose, plain, grouped and depthwise."""
+
+from __future__ import annotations
+
+from tests.law import Case
+
+CONVOLUTION = [
+    Case(
+        "Conv",
+        "(float[2,3,6,6] x) => (float[2,4,4,4] y) <float[4,3,3,3] w, float[4] b> { y = Conv(x, w, b) }",
+        "x[a, b, !, !] w[e, b, !, !] b[e] -> y[a, e, !, !]",
+    ),
+    Case(
+        "Conv grouped",
+        "(float[2,6,5,5] x) => (float[2,4,5,5] y) <float[4,3,1,1] w, float[4] b> { y = Conv<group=2>(x, w, b) }",
+        "x[a, b*c, !, !] w[b*f, c, 1, 1] b[b*f] -> y[a, b*f, !, !]",
+    ),
+    Case(
+        "Conv depthwise",
+        "(float[2,4,5,5] x) => (float[2,4,5,5] y) <float[4,1,3,3] w> { y = Conv<group=4, pads=[1,1,1,1]>(x, w) }",
+        "x[a, b, !, !] w[b, 1, !, !] -> y[a, b, !, !]",
+    ),
+    Case(
+        "Conv depthwise with multiplier",
+        "(float[2,4,5] x) => (float[2,8,3] y) <float[8,1,3] w, float[8] b> { y = Conv<group=4>(x, w, b) }",
+        "x[a, b, !] w[b*d, 1, !] b[b*d] -> y[a, b*d, !]",
+    ),
+    Case(
+        "Conv 3-D",
+        "(float[2,2,3,3,3] x) => (float[2,3,2,2,2] y) <float[3,2,2,2,2] w> { y = Conv(x, w) }",
+        "x[a, b, !, !, !] w[f, b, !, !, !] -> y[a, f, !, !, !]",
+    ),
+    Case(
+        "ConvTranspose grouped",
+        "(float[2,6,4,4] x) => (float[2,4,5,5] y) <float[6,2,2,2] w, float[4] b> { y = ConvTranspose<group=2>(x, w, b) }",
+        "x[a, b*c, !, !] w[b*c, f, !, !] b[b*f] -> y[a, b*f, !, !]",
+    ),
+]
