@@ -1,8 +1,8 @@
 """Trains and exports the models of this folder, and writes the held-out digits beside them.
 
-    python3 -m venv /tmp/torchenv
-    /tmp/torchenv/bin/pip install -r models/requirements.txt
-    /tmp/torchenv/bin/python models/train_digits.py
+    python3 -m venv .torch
+    .torch/bin/pip install -r models/requirements.txt
+    .torch/bin/python models/train_digits.py
 
 The digits come with scikit-learn, so nothing is downloaded. Everything is seeded and runs on one thread
 of a CPU: a second run on the same machine writes the same bytes. It takes half a minute. The recipe is

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from onnx import ModelProto
+from onnx.inliner import inline_local_functions
 
 from onnx_net2net._version import __version__
+from onnx_net2net.axis_map import AxisMap
 from onnx_net2net.deepen import apply as insert_layers
 from onnx_net2net.deepen import check_layers, kernels, plan_layers
 from onnx_net2net.errors import NotEquivalentError, RequestError, UsageError
@@ -22,6 +25,8 @@ from onnx_net2net.request import Width, pinned_by, sizes
 from onnx_net2net.verify import Verdict, verify
 from onnx_net2net.widen import apply as widen_axes
 
+Asked = tuple[AxisMap, dict[str, int], dict[str, str]]
+"""What inference found, the sizes wanted by axis, and why other axes keep theirs."""
 Globs = str | Sequence[str] | None
 PREFIX = "onnx_net2net."
 
@@ -31,6 +36,7 @@ class Expansion:
 
     Attributes:
         teacher: The teacher.
+        base: What the plan changes: the teacher, its local functions inlined if an axis passes through one.
         plan: What makes the student.
         skipped: Axes that were wanted and keep their size -> why.
         pinned: What pins the other axes of weights -> how many axes.
@@ -38,6 +44,7 @@ class Expansion:
 
     def __init__(self, teacher: ModelProto, plan: Plan, skipped: Mapping[str, str], pinned: Mapping[str, int]) -> None:
         self.teacher = teacher
+        self.base = inline_local_functions(teacher) if plan.inlined else teacher
         self.plan = plan
         self.skipped = dict(skipped)
         self.pinned = dict(pinned)
@@ -47,14 +54,14 @@ class Expansion:
     @cached_property
     def exact(self) -> ModelProto:
         """The student without noise, which equals the teacher."""
-        student = widen_axes(self.teacher, self.plan, noise=False) if self.plan.axes else self.teacher
+        student = widen_axes(self.base, self.plan, noise=False) if self.plan.axes else self.base
         return insert_layers(student, self.plan) if self.plan.layers else student
 
     @cached_property
     def model(self) -> ModelProto:
         """The student; with noise if the plan asks for it."""
         if self.plan.noise and self.plan.axes:
-            return widen_axes(self.teacher, self.plan)
+            return widen_axes(self.base, self.plan)
         return self.exact
 
     def verify(self, **options: Any) -> Verdict:
@@ -161,22 +168,49 @@ def widen(
         raise UsageError(f"{split!r} is unknown", f"choose one of {', '.join(SPLITS)}", op="split")
     if not 0 <= noise < float("inf") or (round_to is not None and round_to < 1) or seed < 0:
         raise UsageError("seed and noise cannot be negative, nor round_to below one", "give another value", op="widen")
-    found = infer(teacher)
-    wanted, skipped = sizes(found, factor, widths or {}, globs(only), globs(skip), round_to)
+
+    def ask(base: ModelProto) -> Asked:
+        found = infer(base)
+        return found, *sizes(found, factor, widths or {}, globs(only), globs(skip), round_to)
+
+    found, wanted, skipped = ask(teacher) if not teacher.functions else _with_functions(teacher, ask)
     made = plan_widening(found, wanted, seed=seed, split=split, noise=noise)
-    return Expansion(teacher, made, skipped, pinned_by(found))
+    inlined = found.graph.model is not teacher
+    return Expansion(teacher, dataclasses.replace(made, inlined=inlined), skipped, pinned_by(found))
+
+
+def _calls(model: ModelProto) -> bool:
+    """Whether a node of the main graph calls a local function."""
+    names = {(function.domain, function.name) for function in model.functions}
+    return any((node.domain, node.op_type) in names for node in model.graph.node)
+
+
+def _with_functions(teacher: ModelProto, ask: Callable[[ModelProto], Asked]) -> Asked:
+    """Leaves local functions alone, unless more axes can grow once their calls are inlined."""
+    plain: Asked | RequestError
+    try:
+        plain = ask(teacher)
+    except RequestError as error:
+        plain = error
+    flat = ask(inline_local_functions(teacher)) if _calls(teacher) else None
+    if flat is not None and (isinstance(plain, RequestError) or len(flat[1]) > len(plain[1])):
+        return flat
+    if isinstance(plain, RequestError):
+        raise plain
+    return plain
 
 
 def _from_plan(teacher: ModelProto, plan: Plan | str) -> Expansion:
     """Applies a saved plan after deriving it again from its maps, so that an edited one cannot do harm."""
     given = Plan.from_json(plan) if isinstance(plan, str) else plan
-    check_teacher(given, teacher)
-    found = infer(teacher)
+    base = inline_local_functions(teacher) if given.inlined else teacher
+    check_teacher(given, base)
+    found = infer(base)
     if given.layers:
         check_layers(found, given)
         return Expansion(teacher, given, {}, {})
     again = complete(found, given.axes, seed=given.seed, split=given.split, noise=given.noise)
-    if again != given:
+    if dataclasses.replace(again, inlined=given.inlined) != given:
         raise RequestError("it does not follow from its own maps", "make it again with --plan-out", op="plan")
     return Expansion(teacher, given, {}, pinned_by(found))
 

@@ -138,6 +138,7 @@ class Plan:
         shapes: New shapes of tensors whose shape the teacher's file writes down.
         layers: Inserted layers.
         cloned: Shared constants that the student holds in more than one version.
+        inlined: Whether the calls of local functions are inlined first, as an axis has to pass through one.
     """
 
     teacher: str
@@ -150,6 +151,7 @@ class Plan:
     shapes: tuple[tuple[str, tuple[int, ...]], ...] = ()
     layers: tuple[Layer, ...] = ()
     cloned: tuple[str, ...] = ()
+    inlined: bool = False
 
     @property
     def maps(self) -> dict[str, Index]:
