@@ -166,23 +166,17 @@ class Graph:
 
     def _is_constant(self, node: NodeProto, constant: set[str]) -> bool:
         """Whether a node computes the same from constants in every run."""
-        if node.domain not in ("", "ai.onnx") or any(True for _ in subgraphs(node)) or not self._can_evaluate(node):
+        if not all(name in constant for name in node.input if name) or any(True for _ in subgraphs(node)):
             return False
-        if not all(name in constant for name in node.input if name) or self._is_stored(node):
+        if node.domain not in ("", "ai.onnx") or self._is_stored(node):
             return False
-        return self.is_deterministic(node)
+        return self.is_deterministic(node) and self._can_evaluate(node)
 
     def _can_evaluate(self, node: NodeProto) -> bool:
         """Whether ONNX's reference implementation has the operator at this version."""
         try:
             load_op("", node.op_type, self.opset(""))
-        except (
-            AssertionError,
-            ImportError,
-            LookupError,
-            RuntimeError,
-            onnx.defs.SchemaError,
-        ):  # it says no in many ways
+        except NO_REFERENCE:
             return False
         return True
 
@@ -358,6 +352,8 @@ class Graph:
         return dict(zip(filter(None, node.output), map(np.asarray, results), strict=True))
 
 
+NO_REFERENCE = (AssertionError, ImportError, LookupError, RuntimeError, onnx.defs.SchemaError)
+"""The ways in which ONNX says that it has no reference implementation."""
 HUGE = 2**40
 """Elements that no weight has."""
 QUANTISED = frozenset({TensorProto.INT8, TensorProto.UINT8, TensorProto.INT4, TensorProto.UINT4})
