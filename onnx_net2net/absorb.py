@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from onnx_net2net import rules
 from onnx_net2net.axis_map import Slot
 from onnx_net2net.facts import Contract, Operand, Terms
-from onnx_net2net.graph import Graph, attributes
+from onnx_net2net.graph import FLOATS, Graph, attributes
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +45,8 @@ def _behind(graph: Graph, uses: Mapping[Slot, Terms], i: int, operand: Operand) 
     while place.use not in uses:
         name = graph.tensor(place.use)
         maker = graph.producer.get(name)
-        if maker is None or not graph.is_private(name):
-            return None
+        if maker is None or not graph.is_private(name) or graph.dtype(name) not in FLOATS:
+            return None  # a factor would be lost in rounding to integers, or reach other readers
         node = graph.nodes[maker]
         rule = rules.find(node.op_type, node.domain, graph.opset(node.domain))
         shape = graph.shape(node.input[0])
