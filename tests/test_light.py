@@ -17,7 +17,7 @@ from onnx_net2net.io import digest
 from onnx_net2net.planner import certify
 from tests.law import gather, run
 from tests.untouched import assert_untouched
-from tests.zoo import LARGE, LIGHT, light, parameters
+from tests.zoo import LARGE, LIGHT, bare, light, parameters
 
 FORBIDS = ("Softmax", "LRN", "graph output", "graph input")
 """Operators and borders that really forbid widening an axis of channels."""
@@ -107,7 +107,7 @@ def exposed(model: ModelProto, names: list[str]) -> ModelProto:
 
 @pytest.mark.parametrize("name", LIGHT)
 def test_pins_blame_what_really_forbids(name: str) -> None:
-    found = inspect(light(name)).found
+    found = inspect(bare(name)).found
     blamed: Counter[str] = Counter()
     for info in found.axes.values():
         channels = [pin for pin in info.pins if not pin.reason.startswith("positions")]
@@ -120,7 +120,7 @@ def test_pins_blame_what_really_forbids(name: str) -> None:
 
 @pytest.mark.parametrize("name", LIGHT)
 def test_the_certificate_covers_the_plan(name: str) -> None:
-    model = light(name)
+    model = bare(name)
     made = widen(model, factor=1.5)
     assert certify(infer(model), made.plan.maps) >= len(made.plan.axes)
 

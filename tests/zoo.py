@@ -15,10 +15,15 @@ LIGHT = sorted(path.stem.removeprefix("light_") for path in FOLDER.glob("light_*
 LARGE = {"bvlc_alexnet", "vgg19", "zfnet512"}
 
 
+def bare(name: str) -> ModelProto:
+    """One light model as it is shipped: small, as its weights are made by ConstantOfShape."""
+    return onnx.load(FOLDER / f"light_{name}.onnx")
+
+
 @cache
 def light(name: str) -> ModelProto:
     """One light model, filled. Callers must not change it."""
-    return filled(onnx.load(FOLDER / f"light_{name}.onnx"))
+    return filled(bare(name))
 
 
 def filled(model: ModelProto, seed: int = 0) -> ModelProto:
