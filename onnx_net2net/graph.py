@@ -209,6 +209,7 @@ class Graph:
     def shapes(self) -> Shapes:
         """Types, shapes, and values that follow from shapes, at the trial sizes."""
         bare = skeleton(self.model)
+        bare.ir_version = max(bare.ir_version, 4)  # from which initializers need not be listed as inputs
         foreign = set[str]().union(*(self._stand_in(node) for node in bare.graph.node))
         for value in bare.graph.input:
             for key, dim in _open_dims(value):
