@@ -170,7 +170,12 @@ class Graph:
             return False
         if node.domain not in ("", "ai.onnx") or self._is_stored(node):
             return False
-        return self.is_deterministic(node) and self._can_evaluate(node)
+        return self.is_deterministic(node) and self._can_evaluate(node) and self._makes_tensors(node)
+
+    def _makes_tensors(self, node: NodeProto) -> bool:
+        """Whether an operator gives tensors, rather than sequences."""
+        outputs = onnx.defs.get_schema(node.op_type, self.opset(""), "").outputs
+        return all(any(kind.startswith("tensor(") for kind in output.types) for output in outputs)
 
     def _can_evaluate(self, node: NodeProto) -> bool:
         """Whether ONNX's reference implementation has the operator at this version."""
@@ -350,6 +355,8 @@ class Graph:
                 node=node.name,
                 tensor=next(iter(node.output), ""),
             ) from error
+        if any(isinstance(value, (list, type(None))) for value in results):
+            raise ModelError("it makes no tensor", "fold constants before expanding", op=node.op_type, node=node.name)
         return dict(zip(filter(None, node.output), map(np.asarray, results), strict=True))
 
 

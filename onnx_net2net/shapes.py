@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 Shape = tuple[int, ...]
 Array = NDArray[Any]
 Known = dict[str, Array]
+Constants = dict[str, Array | None]
+"""Values of constants; None for those that are too large or cannot be computed."""
 Types = Mapping[str, tuple[int, Shape | None]]
 SMALL = 4096
 """Elements up to which a tensor of integers may hold sizes."""
@@ -61,18 +63,18 @@ def resolve(graph: Graph, bare: ModelProto) -> Shapes:
         ModelError: If shapes contradict each other.
     """
     values: dict[str, Array] = {}
-    constants: dict[str, Array] = {}
+    constants: Constants = {}
     while True:
         types = _infer(graph, bare)
         before = len(values), len(constants)
         gaps = _gaps(graph, types)
         for i, node in enumerate(graph.nodes):
-            known = constants if i in graph.constant_nodes else values
+            known: Mapping[str, Array | None] = constants if i in graph.constant_nodes else values
             if (known is values or gaps) and not all(name in known for name in node.output if name):
                 _follow(graph, i, types, values, constants)
         if not gaps or before == (len(values), len(constants)):
             return Shapes(types, values)
-        _substitute(bare, {**constants, **values})
+        _substitute(bare, {name: value for name, value in {**constants, **values}.items() if value is not None})
 
 
 def _infer(graph: Graph, bare: ModelProto) -> dict[str, tuple[int, Shape | None]]:
@@ -103,7 +105,7 @@ def _gaps(graph: Graph, types: Types) -> bool:
     return any(name and types.get(name, (0, None))[1] is None for node in graph.nodes for name in node.output)
 
 
-def _follow(graph: Graph, i: int, types: Types, values: Known, constants: Known) -> None:
+def _follow(graph: Graph, i: int, types: Types, values: Known, constants: Constants) -> None:
     """Computes a node's outputs if shapes and small constants determine them, and notes them."""
     node = graph.nodes[i]
     if graph.captured[i] or not graph.is_deterministic(node):
@@ -130,11 +132,14 @@ def _follow(graph: Graph, i: int, types: Types, values: Known, constants: Known)
     except ModelError:
         return
     if all(value.size <= SMALL for value in results.values()):
-        (constants if i in graph.constant_nodes else values).update(results)
+        if i in graph.constant_nodes:
+            constants.update(results)
+        else:
+            values.update(results)
 
 
-def _constant(graph: Graph, name: str, types: Types, constants: Known) -> Array | None:
-    """The value of a small constant; the nodes that make it are run first to last."""
+def _constant(graph: Graph, name: str, types: Types, constants: Constants) -> Array | None:
+    """The value of a small constant; the nodes that make it are run first to last, each of them once."""
     if name in graph.initializers:
         return graph.value(name) if is_small(*types.get(name, (0, None))) else None
     needed: set[int] = set()
@@ -146,6 +151,8 @@ def _constant(graph: Graph, name: str, types: Types, constants: Known) -> Array 
             needed.add(i)
             pending += [n for n in graph.nodes[i].input if n]
     for i in sorted(needed):
+        for output in filter(None, graph.nodes[i].output):
+            constants.setdefault(output, None)  # unless the node can be run, and so that it is not tried again
         _follow(graph, i, types, {}, constants)
     return constants.get(name)
 

@@ -12,8 +12,9 @@ from onnx import ModelProto, helper, numpy_helper
 from onnx_net2net import ModelError, RequestError, UsageError, deepen, inspect, verify, widen
 from onnx_net2net.axes import size
 from onnx_net2net.freeze import Freezer
+from onnx_net2net.infer import infer
 from onnx_net2net.unify import Atom, Solver, concatenation, product
-from tests.law import fill, parse, run
+from tests.law import fill, law, parse, run, signature
 
 NETWORKS = {
     "a split constant of which one part grows": (
@@ -214,6 +215,22 @@ def test_errors_are_clear(graph: str) -> None:
     assert inspect(model)
     with pytest.raises(ModelError, match="onnxruntime"):
         verify(model, model)
+
+
+def test_a_shared_scale_pins_what_it_resizes() -> None:
+    model = parse(
+        """(float[1,2,2,4] x) => (float[1,2,2,3] y) <int64[2] sizes = {1,3}>
+        { y = Resize<axes=[2,3], keep_aspect_ratio_policy="not_smaller", mode="nearest">(x, , , sizes) }""",
+        19,
+    )
+    assert law(fill(model)) > 0
+    assert signature(infer(fill(model), borders=False)) == "x[1, a, !, !] -> y[1, a, !, !]"
+
+
+def test_a_constant_sequence_is_no_constant_tensor() -> None:
+    model = parse("""(float[2,3] x) => (float[2,3] y) <float[2] a={1.0,2.0}, float[3] b={1.0,2.0,3.0}, int64 i={0}>
+        { q = SequenceConstruct(a, b) e = SequenceAt(q, i) y = Identity(x) }""")
+    assert inspect(model)
 
 
 MISUSED = {

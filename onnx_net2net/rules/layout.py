@@ -110,6 +110,7 @@ def resize(node: Node) -> list[Fact]:
     mode = node.attr("coordinate_transformation_mode", b"half_pixel")
     exact = mode in (b"half_pixel", b"asymmetric", b"align_corners", b"pytorch_half_pixel")
     kept = [True] * rank
+    exact = exact and node.attr("keep_aspect_ratio_policy", b"stretch") == b"stretch"  # else all share one scale
     for i, axis in enumerate(axes):
         same = node.x(0)[axis].size == node.y()[axis].size
         kept[axis] = exact and same and (not scales or scales[i] == 1)
