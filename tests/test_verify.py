@@ -99,6 +99,10 @@ def one(body: str) -> ModelProto:
 VACUOUS = {
     "NaN": (one("z = Neg(x) a = Abs(x) b = Neg(a) y = Sqrt(b)"), "NaN or Inf"),
     "constant outputs": (one("z = Sub(x, x) y = Exp(z)"), "same for every input"),
+    "constants alone": (
+        fill(parse("(float[2,3] x) => (float[3] w) <float[3] w> { y = Neg(x) }")),
+        "all outputs are constants",
+    ),
     "no outputs": (parse("(float[2,3] x) => () { y = Neg(x) }"), "no outputs"),
 }
 
