@@ -23,7 +23,8 @@ from click.testing import CliRunner, Result
 from onnx import numpy_helper, parser
 
 import onnx_net2net
-from onnx_net2net.cli import SPLITS, cli
+from onnx_net2net.cli import cli
+from onnx_net2net.cli.widen import SPLITS
 from onnx_net2net.plan import SPLITS as LIBRARY_SPLITS
 from tests.cli_rows import (
     CHECK,

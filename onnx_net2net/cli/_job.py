@@ -1,0 +1,124 @@
+"""What commands that write a student have in common."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from onnx_net2net.cli._say import Say
+from onnx_net2net.errors import NotEquivalentError, RequestError, UsageError
+
+if TYPE_CHECKING:
+    from onnx_net2net.expansion import Expansion
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What `widen` and `deepen` have in common."""
+
+    teacher: str
+    output: str | None
+    plan: str | None
+    plan_out: str | None
+    dry_run: bool
+    no_verify: bool
+    no_provenance: bool
+    dims: dict[str, int]
+    say: Say
+
+    def run(self, how: str, **asked: Any) -> None:
+        """Reads the teacher, plans its student with the library's function ``how``, verifies, writes and reports."""
+        from onnx_net2net import expansion as library
+        from onnx_net2net import tables
+        from onnx_net2net.io import load
+
+        if not self.output and not self.dry_run:
+            raise UsageError("no student is named", "give -o STUDENT, or --dry-run", op="-o")
+        self._check_targets([self.teacher])
+        with self.say.stage("reading"):
+            teacher = load(self.teacher)
+            self._check_targets(data_files(self.teacher))
+            plan = Path(self.plan).read_text("utf-8", "replace") if self.plan else None
+        with self.say.stage("planning"):
+            expansion: Expansion = getattr(library, how)(teacher, plan=plan, **asked)
+            require(expansion, how)
+        with self.say.stage("building"):
+            document = tables.expansion_document(expansion)
+        failure = self._verify(expansion, document)
+        if not failure:
+            self._write(expansion, document)
+        self.say.document(document)
+        self.say.report(lambda: tables.expansion_report(expansion, document, self.say.verbose))
+        if failure:
+            raise NotEquivalentError(failure, "nothing was written", op="student")
+
+    def _check_targets(self, teacher: list[str]) -> None:
+        """Refuses outputs that would replace an input or each other, or that have nowhere to go."""
+        student = [self.output, f"{self.output}.data"] if self.output else []  # the latter for large models
+        own = [("the plan", path) for path in (self.plan, self.plan_out) if path]
+        named = [("the teacher", path) for path in teacher]
+        for option, targets, taken in (("-o", student, named + own), ("--plan-out", [self.plan_out], named)):
+            for target in filter(None, targets):
+                for what, other in taken:
+                    if same_file(target, other):
+                        raise UsageError(f"it would replace {what}", "choose another file", op=option, tensor=target)
+                if not Path(target).parent.is_dir():
+                    raise UsageError("there is no such folder", "make it first", op=option, tensor=target)
+
+    def _verify(self, expansion: Expansion, document: dict[str, Any]) -> str:
+        """Puts verification and drift into the document; returns what is wrong, or an empty string."""
+        from onnx_net2net.tables import drift_document
+
+        if self.no_verify or self.dry_run:
+            return ""
+        with self.say.stage("verifying"):
+            verdict = expansion.verify(dims=self.dims)
+        document["verification"] = verdict.to_dict()
+        if verdict and expansion.plan.noise:
+            with self.say.stage("measuring drift"):
+                document["drift"] = drift_document(expansion.drift(dims=self.dims))
+        return "" if verdict else verdict.reason or "it is not equivalent"
+
+    def _write(self, expansion: Expansion, document: dict[str, Any]) -> None:
+        """Writes student and plan, each if it is wanted."""
+        from onnx_net2net.io import atomic
+
+        expansion.provenance = not self.no_provenance
+        with self.say.stage("writing"):
+            if self.output and not self.dry_run:
+                document["output"] = str(expansion.save(self.output, verify=False))  # it was, if that was wanted
+                document["bytes"]["after"] = max(document["bytes"]["after"], os.path.getsize(self.output))
+            if self.plan_out:
+                with atomic(Path(self.plan_out)) as stream:
+                    stream.write(expansion.plan.to_json().encode())
+
+
+def data_files(teacher: str) -> list[str]:
+    """The files beside a model that hold its weights."""
+    import onnx
+
+    tensors = onnx.load(teacher, load_external_data=False).graph.initializer
+    names = {entry.value for tensor in tensors for entry in tensor.external_data if entry.key == "location"}
+    return [os.path.join(os.path.dirname(teacher), name) for name in names]
+
+
+def same_file(a: str, b: str) -> bool:
+    """Whether two paths lead to one file, through whatever links."""
+    with contextlib.suppress(OSError):
+        return os.path.samefile(a, b)
+    return os.path.realpath(a) == os.path.realpath(b)
+
+
+def require(expansion: Expansion, how: str) -> None:
+    """Refuses a plan that does nothing, with what stands in the way, or one of the other kind."""
+    from onnx_net2net.tables import obstacles, refusals
+
+    kind = "widen" if expansion.plan.axes else "deepen" if expansion.plan.layers else ""
+    if kind and kind != how:
+        raise RequestError("it is of another kind", f"give it to {kind}", op="plan")
+    if not kind:
+        wrong, why = ("no axis grows as asked", obstacles) if how == "widen" else ("no layer fits", refusals)
+        raise RequestError(wrong, why(expansion), op=how)

@@ -1,0 +1,111 @@
+"""Options that several commands share, and what is made of their values."""
+
+from __future__ import annotations
+
+import functools
+import re
+import zipfile
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import click
+
+from onnx_net2net.cli._job import Job
+from onnx_net2net.cli._say import Say
+from onnx_net2net.errors import RequestError, UsageError
+
+Command = Callable[..., None]
+
+
+def pairs(given: Iterable[str], option: str, size: str) -> dict[str, str]:
+    """NAME=SIZE by name; the last ``=`` separates, since names may hold others."""
+    found: dict[str, str] = {}
+    for text in given:
+        match = re.fullmatch(f"(.+)=({size})", text, re.ASCII)
+        if not match:
+            raise UsageError(f"{text!r} is not NAME=SIZE", "write a name, '=' and a size", op=option)
+        if match[1] in found:
+            raise UsageError(f"{match[1]!r} comes twice", "give it once", op=option)
+        found[match[1]] = match[2]
+    return found
+
+
+def sizes_of(given: Iterable[str]) -> dict[str, int]:
+    """Sizes of dynamic dimensions by name."""
+    return {name: int(size) for name, size in pairs(given, "--dim", "[1-9][0-9]*").items()}
+
+
+def kernels(text: str | None) -> list[tuple[int, ...]] | None:
+    """``3`` or ``1x7,7x1`` as kernels."""
+    if text is not None and not re.fullmatch(r"\d+(x\d+)*(,\d+(x\d+)*)*", text, re.ASCII):
+        raise UsageError(f"{text!r} is not a kernel", "write 3, 1x7 or 1x7,7x1", op="--kernel")
+    return [tuple(map(int, part.split("x"))) for part in text.split(",")] if text else None
+
+
+def alone(option: str, given: object, others: Mapping[str, object]) -> None:
+    """Refuses options that another one would silence."""
+    set_too = [name for name, value in others.items() if value not in (None, ()) and value is not False]
+    clash = [f"--{name.replace('_', '-')}" for name in set_too]
+    if given and clash:
+        raise UsageError(f"it excludes {', '.join(clash)}", "give one or the other", op=option)
+
+
+def arrays(path: str) -> dict[str, Any]:
+    """The arrays of an .npz file by name."""
+    import numpy as np
+
+    try:
+        with np.load(path) as arrays:
+            return dict(arrays)
+    except (ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        raise RequestError("it holds no arrays by name", "write it with numpy.savez", op="file", tensor=path) from error
+
+
+def talker(given: dict[str, Any]) -> Say:
+    """Takes the options about output out of ``given``."""
+    say = Say(given.pop("quiet"), given.pop("verbose"), given.pop("as_json", False))
+    alone("--quiet", say.quiet, {"verbose": say.verbose})
+    return say
+
+
+def job_of(given: dict[str, Any]) -> Job:
+    """Takes the options that `widen` and `deepen` share out of ``given``."""
+    shared = {field.name: given.pop(field.name) for field in fields(Job) if field.name in given}
+    job = Job(**shared, dims=sizes_of(given.pop("dim")), say=talker(given))
+    alone("--plan", job.plan, given)
+    return job
+
+
+def together(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    """Several options as one decorator, in their order."""
+    return lambda command: functools.reduce(lambda made, option: option(made), reversed(options), command)
+
+
+SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
+FILE = click.Path(dir_okay=False)
+FOLDER = click.Path(file_okay=False, path_type=Path)
+COUNT = click.IntRange(min=1)
+AMOUNT = click.FloatRange(min=0)
+TEACHER = click.argument("teacher", type=FILE)
+SEED = click.option("--seed", type=click.IntRange(min=0), metavar="N", help="Seed of all random choices (default 0).")
+JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
+TALK = together(
+    click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors (and the document of --json)."),
+    click.option("-v", "--verbose", is_flag=True, help="List every axis, and how long each stage took."),
+)
+EXPANDING = together(
+    TEACHER,
+    click.option("-o", "--output", type=FILE, metavar="STUDENT", help="Where the student goes."),
+    click.option("--plan", type=FILE, metavar="IN.json", help="Apply a saved plan again; it makes all choices."),
+)
+WRITING = together(
+    SEED,
+    click.option("--plan-out", type=FILE, metavar="OUT.json", help="Save the plan."),
+    click.option("--dry-run", is_flag=True, help="Plan and report, but write no student."),
+    click.option("--dim", multiple=True, metavar="NAME=SIZE", help="Size of a dynamic dimension, to verify with."),
+    click.option("--no-verify", is_flag=True, help="Write the student without comparing it with the teacher."),
+    click.option("--no-provenance", is_flag=True, help="Leave the student's metadata as the teacher's."),
+    together(JSON, TALK),
+)

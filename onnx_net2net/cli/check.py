@@ -1,0 +1,53 @@
+"""`onnx-net2net check`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from onnx_net2net.cli._options import (
+    AMOUNT,
+    COUNT,
+    FILE,
+    JSON,
+    SEED,
+    TALK,
+    TEACHER,
+    alone,
+    arrays,
+    sizes_of,
+    talker,
+    together,
+)
+from onnx_net2net.errors import NotEquivalentError
+
+
+@click.command()
+@TEACHER
+@click.argument("student", type=FILE)
+@click.option("--provider", multiple=True, metavar="cpu|cuda", help="Where to run (default cpu). Repeatable.")
+@click.option("--inputs", type=FILE, metavar="X.npz", help="Arrays by input name, in place of random ones.")
+@click.option("--samples", type=COUNT, metavar="N", help="How many random samples to compare (default 3).")
+@SEED
+@click.option("--rtol", type=AMOUNT, metavar="R", help="Relative tolerance, in place of the measured one.")
+@click.option("--atol", type=AMOUNT, metavar="A", help="Absolute tolerance, in place of the measured one.")
+@click.option("--dim", multiple=True, metavar="NAME=SIZE", help="Size of a dynamic dimension. Repeatable.")
+@together(JSON, TALK)
+def check(teacher: str, student: str, inputs: str | None, dim: tuple[str, ...], **given: Any) -> None:
+    """Compare TEACHER and STUDENT on the same inputs; exit with 1 if they differ."""
+    from onnx_net2net import tables
+    from onnx_net2net.verify import verify
+
+    say = talker(given)
+    alone("--inputs", inputs, {"samples": given["samples"], "seed": given["seed"], "dim": dim})
+    chosen = {name: value for name, value in given.items() if value not in (None, ())}
+    chosen["providers"] = chosen.pop("provider", ("cpu",))
+    chosen["dims"] = sizes_of(dim)
+    with say.stage("verifying"):
+        verdict = verify(teacher, student, inputs=arrays(inputs) if inputs else None, **chosen)
+    document = verdict.to_dict()
+    say.document(document)
+    say.report(lambda: tables.verdict_report(document))
+    if not verdict:
+        raise NotEquivalentError(f"it is not equivalent, {verdict.reason}", op="student", tensor=student)

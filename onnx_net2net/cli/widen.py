@@ -1,0 +1,30 @@
+"""`onnx-net2net widen`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from onnx_net2net.cli._options import AMOUNT, COUNT, EXPANDING, WRITING, alone, job_of, pairs
+
+SPLITS = ("even", "uneven", "scatter", "first")
+
+
+@click.command()
+@EXPANDING
+@click.option("--factor", type=float, metavar="F", help="Widen every channel axis that can grow by this factor.")
+@click.option("--width", multiple=True, metavar="NAME=SIZE", help="Size of an axis: 512, x1.5 or +64. Repeatable.")
+@click.option("--only", multiple=True, metavar="GLOB", help="What --factor takes. Repeatable.")
+@click.option("--skip", multiple=True, metavar="GLOB", help="What --factor leaves out. Repeatable.")
+@click.option("--split", type=click.Choice(SPLITS), help="How copies share outgoing weights (default uneven).")
+@click.option("--noise", type=AMOUNT, metavar="SIGMA", help="Noise on copies, relative to the weights; not exact.")
+@click.option("--round-to", type=COUNT, metavar="N", help="Round sizes from factors up to a multiple of this.")
+@WRITING
+def widen(**given: Any) -> None:
+    """Write a STUDENT with wider layers that computes the same function as TEACHER (Net2WiderNet)."""
+    job = job_of(given)
+    if given["factor"] is None:
+        alone("--width without --factor", given["width"], {name: given[name] for name in ("only", "skip")})
+    widths = pairs(given.pop("width"), "--width", "[^=]+")
+    job.run("widen", widths=widths, **{name: value for name, value in given.items() if value is not None})
