@@ -50,6 +50,26 @@ class Written:
     instead_of: str
 
 
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """An element that is computed from sizes: in the student it has to be ``sign`` times ``dim``'s size.
+
+    Without ``dim`` it has to be what it was. It depends on the sizes of ``depends``.
+    """
+
+    node: str
+    tensor: str
+    place: int
+    dim: Dim | None
+    sign: int
+    depends: tuple[Dim, ...]
+
+    @property
+    def dims(self) -> tuple[Dim, ...]:
+        """All terms that it speaks of."""
+        return self.depends if self.dim is None else (*self.depends, self.dim)
+
+
 @dataclass(slots=True)
 class AxisInfo:
     """An axis of the model, and what is known of it; the size of a dynamic one is a trial size."""
@@ -89,6 +109,8 @@ class AxisMap:
         written: Sizes written down in the graph.
         equations: All equations, for the certificate.
         ties: Shared weights that had to be kept apart, with the nodes.
+        claims: Elements computed from sizes that have to follow them.
+        held: Of what claims depend on, by tensor or use of a constant: the elements that are sizes of terms.
     """
 
     graph: Graph
@@ -100,6 +122,8 @@ class AxisMap:
     written: list[Written] = field(default_factory=list)
     equations: list[tuple[Dim, Dim, str]] = field(default_factory=list)
     ties: list[str] = field(default_factory=list)
+    claims: list[Claim] = field(default_factory=list)
+    held: dict[str | Slot, tuple[tuple[int, Dim], ...]] = field(default_factory=dict)
 
     def operands(self) -> Iterator[tuple[str | Slot, tuple[Dim, ...]]]:
         """The terms of every tensor and of every use of a constant."""

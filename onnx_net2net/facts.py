@@ -29,6 +29,14 @@ class Equal:
 
 
 @dataclass(frozen=True, slots=True)
+class OneOf:
+    """At least one of these equations can hold, and it does not matter which; if none can, their terms are pinned."""
+
+    options: tuple[Equal, ...]
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Operand:
     """A dimension of an input in which ``over`` is summed away: ``before * over * after``, row-major.
 
@@ -99,13 +107,15 @@ class Holds:
     sizes: tuple[Term, ...]
 
 
-Fact = Equal | Contract | Uniform | Idempotent | Pin | Size | Holds
+Fact = Equal | OneOf | Contract | Uniform | Idempotent | Pin | Size | Holds
 
 
 def terms_of(fact: Fact) -> list[Term]:
     """The terms that a fact speaks of."""
     if isinstance(fact, Equal):
         return [fact.left, fact.right]
+    if isinstance(fact, OneOf):
+        return [term for option in fact.options for term in terms_of(option)]
     if isinstance(fact, Size):
         return [term for _, term, _ in fact.entries]
     if isinstance(fact, Holds):

@@ -2,13 +2,16 @@
 
 Exporters write ``Reshape(x, Concat(Gather(Shape(x), 0), [8], [64]))``. The first element is the size of an
 axis and changes with it; the others are written down in constants and can be rewritten there. An element
-that is computed in any other way pins the axes that it depends on.
+that is computed in any other way is claimed to follow: that is put to the test once the new sizes are chosen
+(see `recompute.py`). Where a value so computed is used as a number it pins the axes that it depends on.
 """
 
 from __future__ import annotations
 
+import functools
+import itertools
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,10 +20,10 @@ from numpy.typing import NDArray
 from onnx import NodeProto
 
 from onnx_net2net.axis_map import Slot
-from onnx_net2net.facts import Equal, Fact, Holds, Pin, Size
+from onnx_net2net.facts import Equal, Fact, Holds, OneOf, Pin, Size
 from onnx_net2net.graph import Graph
 from onnx_net2net.rules import Rule
-from onnx_net2net.unify import Atom, Concatenation, Product, Term, product
+from onnx_net2net.unify import Atom, Concatenation, Product, Term, fresh, product
 
 Elements = NDArray[Any]
 """An array of `Source`, one for each element of a tensor."""
@@ -42,9 +45,31 @@ class Computed:
     written: tuple[Written, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """What an element has to be in the student: a term's size (times a sign), or without a term what it was.
+
+    Attributes:
+        node: The node that reads it.
+        tensor: The tensor that it is an element of, and ``place`` where.
+        depends: The terms that it is computed from.
+        written: The written elements that it is computed from.
+    """
+
+    node: int
+    tensor: str
+    place: int
+    term: Term | None
+    sign: int
+    depends: tuple[Term, ...]
+    written: tuple[Written, ...]
+
+
 Source = Atom | Product | Concatenation | Written | Computed
 EXACT = frozenset(map(np.dtype, ("int32", "int64", "float32", "float64")))
 """Types that can number all elements of a small tensor."""
+FEW = 3
+"""Factors of which all orders are tried."""
 REASON = "a size that it depends on is computed while the model runs"
 
 
@@ -56,6 +81,8 @@ class Follower:
     elements: dict[str, Elements] = field(default_factory=dict)
     demands: dict[Written, list[tuple[int, Term, int]]] = field(default_factory=dict)
     fixed: set[Written] = field(default_factory=set)
+    claims: list[Claimed] = field(default_factory=list)
+    factors: dict[Written, Term] = field(default_factory=dict)
 
     def visit(self, i: int, rule: Rule | None, facts: Sequence[Fact]) -> list[Fact]:
         """Follows a node's output if shapes determine it, and says what reading such values means for others.
@@ -75,7 +102,7 @@ class Follower:
         for slot, name in enumerate(node.input):
             if name in self.elements and slot not in passed:
                 mine = [fact for fact in result if isinstance(fact, Size) and fact.where == slot]
-                result = [fact for fact in result if fact not in mine] + self._read(i, name, mine)
+                result = [fact for fact in result if fact not in mine] + self._read(i, name, mine, determined)
         return result
 
     def fix(self, name: str) -> list[Term]:
@@ -97,6 +124,11 @@ class Follower:
                 facts.append((written.use[0], Size(written.use[1], ((written.place, term, sign),))))
         return facts
 
+    def demanded(self, use: Slot) -> list[tuple[int, Term]]:
+        """The places of a constant whose elements follow terms, and these."""
+        slots = ((w.place, d[0][1]) for w, d in self.demands.items() if w.use == use and w not in self.fixed)
+        return list(slots)
+
     def _trace(self, i: int, follow: str, data: Sequence[int], facts: Sequence[Fact]) -> None:
         """Notes the sources of a node's outputs."""
         node = self.graph.nodes[i]
@@ -109,11 +141,36 @@ class Follower:
         elif follow == "moves":
             self._move(i, data)
         elif follow == "product":
-            a, b = np.broadcast_arrays(*(self._operand(i, slot) for slot in range(2)))
-            pairs = zip(a.ravel(), b.ravel(), strict=True)
-            self.elements[node.output[0]] = _array([_times(x, y) for x, y in pairs], self._shape(node.output[0]))
+            self._each(i, lambda x, y: self._times(i, x, y))
+        elif follow == "folds" and self._shape(node.output[0]) in ((), (1,)):
+            sources = [self._operand(i, slot).ravel() for slot in data]
+            whole = functools.reduce(lambda x, y: self._times(i, x, y), np.concatenate(sources))
+            self.elements[node.output[0]] = _array([whole], self._shape(node.output[0]))
+        elif follow == "each":
+            self._each(i, lambda *sources: Computed(*_parts(sources)))
         else:
             self._compute(i)
+
+    def _each(self, i: int, make: Callable[..., Source]) -> None:
+        """Every output element depends on the elements of the inputs at its place."""
+        node = self.graph.nodes[i]
+        every = np.broadcast_arrays(*(self._operand(i, slot) for slot, name in enumerate(node.input) if name))
+        sources = [make(*each) for each in zip(*(elements.ravel() for elements in every), strict=True)]
+        self.elements[node.output[0]] = _array(sources, self._shape(node.output[0]))
+
+    def _times(self, i: int, x: Source, y: Source) -> Source:
+        """The product of two elements: of sizes it is the size of a product, in which written ones are factors."""
+        for written, other in ((x, y), (y, x)):
+            if isinstance(written, Written) and not isinstance(other, (Written, Computed)):
+                value = self.graph.value(self.graph.tensor(written.use)).ravel()[written.place]
+                if value.dtype.kind != "i" or value < 1:
+                    break
+                factor = self.factors.setdefault(written, fresh(int(value)))
+                self.demands.setdefault(written, []).append((i, factor, 1))
+                return product(other, factor) if other is y else product(factor, other)
+        if isinstance(x, (Written, Computed)) or isinstance(y, (Written, Computed)):
+            return Computed(*_parts([x, y]))
+        return product(x, y)
 
     def _move(self, i: int, data: Sequence[int]) -> None:
         """Runs the node on numbers in place of its data: what comes out says where elements went."""
@@ -162,23 +219,25 @@ class Follower:
         value = self.graph.value(name)
         return _array([Written((i, slot), place) for place in range(value.size)], value.shape)
 
-    def _read(self, i: int, name: str, sizes: Iterable[Size]) -> list[Fact]:
+    def _read(self, i: int, name: str, sizes: Iterable[Size], determined: bool) -> list[Fact]:
         """What it means that a node reads a followed value, with the sizes that its rule knows it to hold."""
         entries: Mapping[int, tuple[Term, int]] = {
             place: (term, sign) for fact in sizes for place, term, sign in fact.entries
         }
         facts: list[Fact] = []
+        values = self._value(name).ravel()
         for place, source in enumerate(self.elements[name].ravel()):
-            if place not in entries:
-                facts += [Pin(term, REASON) for term in self._hold(source)]
-                continue
-            term, sign = entries[place]
-            if isinstance(source, Written):
+            term, sign = entries.get(place, (None, 1))
+            if term is None and not determined:
+                facts += [Pin(t, REASON) for t in self._hold(source)]
+            elif term is None or (isinstance(source, Computed) and values[place] == sign * term.size):
+                self.claims.append(Claimed(i, name, place, term, sign, *_parts([source])))
+            elif isinstance(source, Written):
                 self.demands.setdefault(source, []).append((i, term, sign))
-            elif isinstance(source, Computed) or sign != 1:
+            elif isinstance(source, Computed) or values[place] != term.size:
                 facts += [Pin(t, REASON) for t in (term, *self._hold(source))]
             else:
-                facts.append(Equal(source, term))
+                facts.append(_same(source, term))
         return facts
 
     def _hold(self, source: Source) -> list[Term]:
@@ -215,8 +274,14 @@ def _parts(sources: Iterable[Source]) -> tuple[tuple[Term, ...], tuple[Written, 
     return tuple(terms.values()), tuple(written)
 
 
-def _times(x: Source, y: Source) -> Source:
-    """The product of two elements: of two sizes, it is the size of their product."""
-    if not isinstance(x, (Written, Computed)) and not isinstance(y, (Written, Computed)):
-        return product(x, y)
-    return Computed(*_parts([x, y]))
+def _same(source: Term, term: Term) -> Fact:
+    """A size is a term's. Of a product, numbers do not tell the order of the factors."""
+    if not isinstance(source, Product):
+        return Equal(source, term)
+    factors = _factors(source)
+    orders = itertools.permutations(factors) if len(factors) <= FEW else [factors, factors[::-1]]
+    return OneOf(tuple(Equal(product(*order), term) for order in orders), "its factors align in no order")
+
+
+def _factors(term: Term) -> tuple[Term, ...]:
+    return tuple(f for part in term.parts for f in _factors(part)) if isinstance(term, Product) else (term,)

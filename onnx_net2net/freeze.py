@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+import numpy as np
+
 from onnx_net2net.absorb import locate
 from onnx_net2net.axes import Axis, Dim, Prod, Sum, atoms
-from onnx_net2net.axis_map import AxisInfo, AxisMap, Blame, Scaled, Slot, Written
+from onnx_net2net.axis_map import AxisInfo, AxisMap, Blame, Claim, Scaled, Slot, Written
 from onnx_net2net.facts import Contract, Equal, Fact, Size, Terms, Uniform, terms_of
+from onnx_net2net.follow import Follower
 from onnx_net2net.graph import Graph, label
 from onnx_net2net.unify import Atom, Product, Solver, Term
 
@@ -22,6 +25,7 @@ class Freezer:
         uses: Terms of each constant, by use.
         facts: What the rules stated, with the node.
         pins: Pinned terms, with whom to blame.
+        follower: Where sizes come from.
     """
 
     def __init__(
@@ -33,6 +37,7 @@ class Freezer:
         uses: Mapping[Slot, Terms],
         facts: Sequence[tuple[int, Fact]],
         pins: Sequence[tuple[Term, Blame]],
+        follower: Follower,
     ) -> None:
         self.graph = graph
         self.solver = solver
@@ -40,6 +45,7 @@ class Freezer:
         self.uses = uses
         self.facts = facts
         self.pins = pins
+        self.follower = follower
         found = ((k, locate(graph, uses, i, f)) for k, (i, f) in enumerate(facts) if isinstance(f, Contract))
         self.places = {k: place for k, place in found if place is not None}
         self.names: dict[Atom, str] = {}
@@ -63,6 +69,7 @@ class Freezer:
                     info.pins.append(blame)
         for k, (i, fact) in enumerate(self.facts):
             self._role(k, i, fact, result)
+        self._claims(result)
         self._carriers(result)
         return result
 
@@ -85,6 +92,15 @@ class Freezer:
         for i, fact in self.facts:  # atoms that only rules mention, such as padding
             for term in terms_of(fact):
                 self._name(self.graph.nodes[i].output[0], "in", term, "")
+        self._name_sizes()
+
+    def _name_sizes(self) -> None:
+        """Atoms that only arithmetic on shapes mentions."""
+        for claim in self.follower.claims:
+            for term in claim.depends:
+                self._name(claim.tensor, "in", term, "")
+        for written, demands in self.follower.demands.items():
+            self._name(self._tensor(written.use), "in", demands[0][1], "")
 
     def _name(self, tensor: str, axis: int | str, term: Term, node: str) -> None:
         leaves = self.solver.leaves(term)
@@ -139,6 +155,22 @@ class Freezer:
                 place = self.places[k]
                 before, over, after = self._dims((place.operand.before, place.operand.over, place.operand.after))
                 into.scaled.append(Scaled(place.use, place.axis, before, over, after, place.zero, place.channel))
+
+    def _claims(self, into: AxisMap) -> None:
+        """The claims, and the sizes that what they speak of is computed from."""
+        follower, graph = self.follower, self.graph
+        for c in follower.claims:
+            written = [term for w in c.written for place, term in follower.demanded(w.use) if place == w.place]
+            dim = None if c.term is None else self._dim(c.term)
+            into.claims.append(
+                Claim(label(graph.nodes[c.node]), c.tensor, c.place, dim, c.sign, self._dims((*c.depends, *written)))
+            )
+        for i in sorted(graph.ancestors({c.tensor for c in follower.claims})):
+            for slot in range(len(graph.nodes[i].input)):
+                into.held[i, slot] = tuple((place, self._dim(term)) for place, term in follower.demanded((i, slot)))
+            for name in filter(None, graph.nodes[i].output):
+                sources = enumerate(follower.elements.get(name, np.empty(0, object)).ravel())
+                into.held[name] = tuple((place, self._dim(s)) for place, s in sources if isinstance(s, Term))
 
     def _carriers(self, into: AxisMap) -> None:
         for name, dims in into.dims.items():

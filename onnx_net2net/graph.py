@@ -279,6 +279,17 @@ class Graph:
             return None
         return self.value(name)
 
+    def ancestors(self, names: Iterable[str]) -> set[int]:
+        """The nodes that values which shapes determine are computed by."""
+        found: set[int] = set()
+        pending = [name for name in names if name in self.shapes.values]
+        while pending:
+            i = self.producer[pending.pop()]
+            if i not in found:
+                found.add(i)
+                pending += [name for name in self.nodes[i].input if name in self.shapes.values]
+        return found
+
     def value(self, name: str) -> NDArray[Any]:
         """The value of a constant: an initializer's data, or what constant nodes make of it.
 

@@ -15,12 +15,13 @@ from onnx import ModelProto
 from onnx_net2net import rules
 from onnx_net2net.absorb import locate
 from onnx_net2net.axes import Axis, Dim, atoms
-from onnx_net2net.axis_map import AxisMap, Blame, Slot
+from onnx_net2net.axis_map import AxisInfo, AxisMap, Blame, Claim, Slot
 from onnx_net2net.errors import Declined, ModelError, SizeMismatch
-from onnx_net2net.facts import Contract, Equal, Fact, Node, Pin, Terms
-from onnx_net2net.follow import Follower
+from onnx_net2net.facts import Contract, Equal, Fact, Node, OneOf, Pin, Terms, terms_of
+from onnx_net2net.follow import REASON, Follower
 from onnx_net2net.freeze import Freezer
 from onnx_net2net.graph import Graph, attributes, label
+from onnx_net2net.recompute import broken
 from onnx_net2net.unify import Solver, Term, fresh
 
 
@@ -52,6 +53,7 @@ def infer(model: ModelProto, *, borders: bool = True) -> AxisMap:
         return _Inference(Graph(model), borders).run()
     if keys:
         _pin_what_differs(solved[0], solved[1:])
+    _pin_claims(solved[0])
     return solved[0]
 
 
@@ -109,9 +111,18 @@ class _Inference:
             if isinstance(fact, Equal):
                 self._equate(i, fact)
         self.solver.settle()
+        self._choose()
         self._tie()
         self._collect_pins()
-        frozen = Freezer(self.graph, self.solver, terms=self.terms, uses=self.uses, facts=self.facts, pins=self.pins)
+        frozen = Freezer(
+            self.graph,
+            self.solver,
+            terms=self.terms,
+            uses=self.uses,
+            facts=self.facts,
+            pins=self.pins,
+            follower=self.follower,
+        )
         return frozen.axis_map(self.ties)
 
     def _make(self, name: str) -> tuple[Term, ...] | None:
@@ -183,6 +194,15 @@ class _Inference:
                 node=node.name,
             ) from error
 
+    def _choose(self) -> None:
+        """Settles on one of several equations, now that all that is certain is known."""
+        for i, fact in list(self.facts):
+            if isinstance(fact, OneOf):
+                fits = (o for o in fact.options if self.solver.attempt([(o.left, o.right)], i))
+                option = next(fits, None)
+                pins = [Pin(term, fact.reason) for term in terms_of(fact)]
+                self.facts += [(i, option)] if option else [(i, pin) for pin in pins]
+
     def _tie(self) -> None:
         """Lets all uses of a shared weight agree, so that it is widened once and stays shared."""
         first: dict[str, tuple[Term, ...]] = {}
@@ -226,6 +246,26 @@ def _pin_what_differs(first: AxisMap, others: Sequence[AxisMap]) -> None:
     for name in sorted(bad):
         if not first.axes[name].pins:
             first.axes[name].pins.append(Blame("", "it depends on the size of a dynamic dimension"))
+
+
+def _pin_claims(found: AxisMap) -> None:
+    """Pins what is computed from dynamic sizes, which no test settles for all of them, and what cannot follow."""
+    for claim in found.claims:
+        if any(info.dynamic for info in _claimed(found, claim)):
+            _pin_claimed(found, claim, _claimed(found, claim))
+    free = {info.axis.name: info for claim in found.claims for info in _claimed(found, claim) if not info.pins}
+    for claim in broken(found, {name: 2 * info.axis.size for name, info in free.items()}):
+        alone = [info for info in _claimed(found, claim) if not info.pins]
+        _pin_claimed(found, claim, [i for i in alone if claim in broken(found, {i.axis.name: 2 * i.axis.size})])
+
+
+def _claimed(found: AxisMap, claim: Claim) -> list[AxisInfo]:
+    return [found.axes[axis.name] for dim in claim.dims for axis in atoms(dim)]
+
+
+def _pin_claimed(found: AxisMap, claim: Claim, axes: Iterable[AxisInfo]) -> None:
+    for info in axes:
+        info.pins = info.pins or [Blame(claim.node, REASON)]
 
 
 class _Comparison:

@@ -14,6 +14,7 @@ from onnx_net2net.errors import ModelError, RequestError
 from onnx_net2net.graph import Graph
 from onnx_net2net.names import Names
 from onnx_net2net.plan import AxisPlan, ConstantPlan, Plan, SizePlan, Split, SplitPlan, fingerprint
+from onnx_net2net.recompute import broken
 
 
 def plan_widening(
@@ -136,6 +137,9 @@ def certify(found: AxisMap, maps: Maps) -> int:
             raise RequestError(
                 f"units get unequally many copies under {blame}", "use a whole multiple", op="certificate"
             )
+    for claim in broken(found, {name: len(chosen) for name, chosen in maps.items()}):
+        wrong = f"{claim.node}: a size that the model computes does not follow"
+        raise RequestError(wrong, "choose other sizes", op="certificate", tensor=claim.tensor)
     return proved
 
 

@@ -12,6 +12,7 @@ from fnmatch import fnmatchcase
 from onnx_net2net.axes import Axis, Dim, Prod, atoms
 from onnx_net2net.axis_map import AxisMap
 from onnx_net2net.errors import RequestError, UsageError
+from onnx_net2net.recompute import broken
 
 Width = int | str
 
@@ -71,7 +72,13 @@ def sizes(
                 tensor=axis.name,
             )
     named = {find_axis(found, text).name for text in widths}
-    _balance(found, wanted, named, skipped)
+    while True:
+        _balance(found, wanted, named, skipped)
+        claims = broken(found, {name: size for name, size in wanted.items() if size > found.axes[name].axis.size})
+        if not claims:
+            break
+        reason = f"{claims[0].node}: a size that the model computes from it does not follow"
+        _drop(found, claims[0].dims, reason, "ask for another size", wanted, named, skipped)
     return {name: size for name, size in wanted.items() if size > found.axes[name].axis.size}, skipped
 
 
@@ -208,22 +215,34 @@ def _balance(found: AxisMap, wanted: dict[str, int], named: set[str], skipped: d
                 continue
             except ValueError as error:
                 problem = str(error)
-            axes = {axis.name for axis in atoms(dim) if _grows(found, axis, wanted)}
-            insisted = sorted(axes & named)
-            reason = f"{blame}, so {problem}"
-            if insisted:
-                raise RequestError(
-                    f"it cannot become {wanted[insisted[0]]} wide, {reason}",
-                    "ask for a whole multiple",
-                    op="axis",
-                    tensor=insisted[0],
-                )
-            for name in axes:
-                skipped[name] = reason
-                del wanted[name]
+            _drop(found, [dim], f"{blame}, so {problem}", "ask for a whole multiple", wanted, named, skipped)
             break
         else:
             return
+
+
+def _drop(
+    found: AxisMap,
+    dims: Iterable[Dim],
+    reason: str,
+    cure: str,
+    wanted: dict[str, int],
+    named: set[str],
+    skipped: dict[str, str],
+) -> None:
+    """Lets the axes of some terms keep their sizes.
+
+    Raises:
+        RequestError: If one of them was asked for by name.
+    """
+    axes = {axis.name for dim in dims for axis in atoms(dim) if _grows(found, axis, wanted)}
+    insisted = sorted(axes & named)
+    if insisted:
+        wrong = f"it cannot become {wanted[insisted[0]]} wide, {reason}"
+        raise RequestError(wrong, cure, op="axis", tensor=insisted[0])
+    for name in axes:
+        skipped[name] = reason
+        del wanted[name]
 
 
 def _grows(found: AxisMap, axis: Axis, wanted: Mapping[str, int]) -> bool:

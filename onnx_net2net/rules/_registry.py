@@ -16,7 +16,7 @@ from onnx_net2net.unify import Atom
 Apply = Callable[[Node], list[Fact]]
 Test = Callable[[Node], bool]
 Passes = Callable[[Mapping[str, Any], int, int], int]
-Follow = Literal["", "fills", "moves", "product"]
+Follow = Literal["", "each", "fills", "folds", "moves", "product"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,9 @@ class Rule:
             and the same activation can follow it.
         follow: How the elements of its output come from those of its inputs, so that sizes can be followed
             through arithmetic on shapes: ``fills`` (they are all alike), ``moves`` (they are elements of the
-            inputs in ``data``), ``product`` (products of elements), or unknown.
+            inputs in ``data``), ``product`` (products of elements), ``folds`` (one
+            product of all elements), ``each`` (computed of the
+            elements at their place), or unknown.
         data: Input slots that hold what moves; empty for all.
         passes: For an operator through which a factor along an axis of the output can be moved to input 0:
             from (attributes, axis, rank) to the axis of the input.

@@ -38,7 +38,13 @@ rule("Trilu", since=14, notation="X[..., !m, !n] -> Y[..., !m, !n]")(trilu_keeps
 
 follows("fills", "ConstantOfShape")
 follows("", "Shape", "Size", unread=(0,))
+follows("folds", "ReduceProd", data=(0,))
 follows("product", "Mul")
+follows(
+    "each",
+    *"Abs Add And Ceil Div Equal Floor Greater GreaterOrEqual Less LessOrEqual Max Min Mod Neg Not Or".split(),
+    *"Pow Reciprocal Round Sign Sqrt Sub Xor".split(),
+)
 follows("moves", "CastLike", data=(0,), unread=(1,))
 follows("moves", "Concat")
 follows("moves", "Where", data=(1, 2))
