@@ -110,6 +110,7 @@ class AxisMap:
         equations: All equations, for the certificate.
         ties: Shared weights that had to be kept apart, with the nodes.
         claims: Elements computed from sizes that have to follow them.
+        lists: The terms of the members of each sequence.
         held: Of what claims depend on, by tensor or use of a constant: the elements that are sizes of terms.
     """
 
@@ -122,6 +123,7 @@ class AxisMap:
     written: list[Written] = field(default_factory=list)
     equations: list[tuple[Dim, Dim, str]] = field(default_factory=list)
     ties: list[str] = field(default_factory=list)
+    lists: dict[str, tuple[tuple[Dim, ...], ...]] = field(default_factory=dict)
     claims: list[Claim] = field(default_factory=list)
     held: dict[str | Slot, tuple[tuple[int, Dim], ...]] = field(default_factory=dict)
 

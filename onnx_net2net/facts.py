@@ -136,6 +136,8 @@ class Node:
         outputs: The same for the outputs.
         value: The value of an input that is a small constant, or that follows from shapes alone; else None.
         constants: Slots whose value is known before the model runs, whatever its shapes.
+        taken: By slot, the terms of the members of a sequence that it reads.
+        made: By slot, the terms of the members of a sequence that it makes.
     """
 
     op: str
@@ -146,6 +148,14 @@ class Node:
     domain: str = ""
     value: Callable[[int], Value | None] = field(default=lambda slot: None)
     constants: frozenset[int] = frozenset()
+    taken: Mapping[int, tuple[Terms, ...]] = field(default_factory=dict)
+    made: Mapping[int, tuple[Terms, ...]] = field(default_factory=dict)
+
+    @property
+    def terms(self) -> list[Term]:
+        """The terms of all that it reads and makes."""
+        members = (m for parts in (*self.taken.values(), *self.made.values()) for m in parts)
+        return [term for terms in (*self.inputs, *self.outputs, *members) for term in terms or ()]
 
     def x(self, slot: int) -> tuple[Term, ...]:
         """Terms of an input that the operator requires."""

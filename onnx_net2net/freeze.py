@@ -26,6 +26,7 @@ class Freezer:
         facts: What the rules stated, with the node.
         pins: Pinned terms, with whom to blame.
         follower: Where sizes come from.
+        lists: Terms of the members of each sequence.
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class Freezer:
         facts: Sequence[tuple[int, Fact]],
         pins: Sequence[tuple[Term, Blame]],
         follower: Follower,
+        lists: Mapping[str, tuple[Terms, ...]],
     ) -> None:
         self.graph = graph
         self.solver = solver
@@ -46,6 +48,7 @@ class Freezer:
         self.facts = facts
         self.pins = pins
         self.follower = follower
+        self.lists = lists
         found = ((k, locate(graph, uses, i, f)) for k, (i, f) in enumerate(facts) if isinstance(f, Contract))
         self.places = {k: place for k, place in found if place is not None}
         self.names: dict[Atom, str] = {}
@@ -61,6 +64,7 @@ class Freezer:
             {name: self._dims(terms) for name, terms in self.terms.items()},
             {use: self._dims(terms) for use, terms in self.uses.items()},
             ties=ties,
+            lists={name: tuple(map(self._dims, members)) for name, members in self.lists.items()},
         )
         for term, blame in self.pins:
             for atom in self.solver.leaves(term):

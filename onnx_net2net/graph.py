@@ -341,8 +341,31 @@ class Graph:
         """Zeros in the shape of a tensor whose value nobody reads; they take no memory."""
         return np.broadcast_to(np.zeros((), helper.tensor_dtype_to_np_dtype(self.dtype(name))), self.shape(name) or ())
 
+    @cached_property
+    def handles_lists(self) -> list[bool]:
+        """By node: whether it makes or reads a sequence that some node makes."""
+        lists: set[str] = set()
+        found = []
+        for node in self.nodes:
+            known = onnx.defs.has(node.op_type, "" if node.domain == "ai.onnx" else node.domain)
+            if known and not self._makes_tensors(node):
+                lists.update(node.output)
+            found.append(any(name in lists for name in (*node.input, *node.output)))
+        return found
+
     def evaluate(self, node: NodeProto, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        """The outputs of one node, by ONNX's reference implementation.
+        """The outputs of one node that makes tensors.
+
+        Raises:
+            ModelError: If there is no reference implementation, or it fails.
+        """
+        results = self.run(node, feeds)
+        if any(isinstance(value, (list, type(None))) for value in results):
+            raise ModelError("it makes no tensor", "fold constants before expanding", op=node.op_type, node=node.name)
+        return dict(zip(filter(None, node.output), map(np.asarray, results), strict=True))
+
+    def run(self, node: NodeProto, feeds: Mapping[str, Any]) -> list[Any]:
+        """The outputs of one node, sequences as lists, by ONNX's reference implementation.
 
         Raises:
             ModelError: If there is none, or it fails.
@@ -357,7 +380,7 @@ class Graph:
         opset = helper.make_opsetid("", self.opsets.get("", 1))
         try:
             single = helper.make_model(graph, opset_imports=[opset])
-            results = ReferenceEvaluator(single).run(None, dict(feeds))
+            return list(ReferenceEvaluator(single).run(None, dict(feeds)))
         except Exception as error:  # the reference implementations raise anything at all
             raise ModelError(
                 f"this constant cannot be evaluated ({error})",
@@ -366,9 +389,6 @@ class Graph:
                 node=node.name,
                 tensor=next(iter(node.output), ""),
             ) from error
-        if any(isinstance(value, (list, type(None))) for value in results):
-            raise ModelError("it makes no tensor", "fold constants before expanding", op=node.op_type, node=node.name)
-        return dict(zip(filter(None, node.output), map(np.asarray, results), strict=True))
 
 
 NO_REFERENCE = (AssertionError, ImportError, LookupError, RuntimeError, onnx.defs.SchemaError)

@@ -94,6 +94,7 @@ class _Inference:
         self.borders = borders
         self.solver = Solver()
         self.terms: dict[str, tuple[Term, ...]] = {}
+        self.lists: dict[str, tuple[Terms, ...]] = {}
         self.uses: dict[Slot, tuple[Term, ...]] = {}
         self.facts: list[tuple[int, Fact]] = []
         self.pins: list[tuple[Term, Blame]] = []
@@ -122,12 +123,16 @@ class _Inference:
             facts=self.facts,
             pins=self.pins,
             follower=self.follower,
+            lists=self.lists,
         )
         return frozen.axis_map(self.ties)
 
     def _make(self, name: str) -> tuple[Term, ...] | None:
         shape = self.graph.shape(name)
         if shape is None:
+            members = self.graph.shapes.lists.get(name)
+            if members is not None:
+                self.lists[name] = tuple(tuple(fresh(size) for size in shape) for _, shape in members)
             return None
         self.terms[name] = tuple(fresh(size) for size in shape)
         return self.terms[name]
@@ -139,24 +144,27 @@ class _Inference:
         outputs = [self._make(name) if name else None for name in proto.output]
         found = rules.find(proto.op_type, proto.domain, self.graph.opset(proto.domain))
         named = zip([*proto.input, *proto.output], [*inputs, *outputs], strict=True)
-        unknown = [name for name, terms in named if name and terms is None and not self._unused(name)]
+        missing = [name for name, terms in named if name and terms is None and name not in self.lists]
+        unknown = [name for name in missing if not self._unused(name)]
+        node = self._node(i, inputs, outputs)
         facts: list[Fact] = []
         try:
             if found is None:
                 raise Declined("no rule knows this operator")
             if unknown:
                 raise Declined(f"the shape of {unknown[0]} is not known")
-            facts = rules.facts_of(found, self._node(i, inputs, outputs))
+            self.graph.check_attributes(proto)
+            facts = rules.facts_of(found, node)
         except Declined as why:
-            self._pin_all(i, [*inputs, *outputs], str(why))
+            self._pin_all(i, [node.terms], str(why))
         self.facts += [(i, fact) for fact in self.follower.visit(i, found, facts)]
         for name in sorted(self.graph.captured[i]):
-            self._pin_all(i, [self.terms.get(name), self.follower.fix(name)], "its subgraph uses it")
+            members = self.lists.get(name, ())
+            self._pin_all(i, [self.terms.get(name), self.follower.fix(name), *members], "its subgraph uses it")
 
     def _node(self, i: int, inputs: Sequence[Terms | None], outputs: Sequence[Terms | None]) -> Node:
         """What the rule may see of a node."""
         proto = self.graph.nodes[i]
-        self.graph.check_attributes(proto)
         return Node(
             proto.op_type,
             self.graph.opset(proto.domain),
@@ -166,6 +174,8 @@ class _Inference:
             proto.domain,
             lambda slot: self.graph.small_value(proto.input[slot]) if proto.input[slot] else None,
             frozenset(s for s, name in enumerate(proto.input) if name in self.graph.constants),
+            {s: self.lists[name] for s, name in enumerate(proto.input) if name in self.lists},
+            {s: self.lists[name] for s, name in enumerate(proto.output) if name in self.lists},
         )
 
     def _unused(self, name: str) -> bool:
@@ -220,7 +230,9 @@ class _Inference:
             for border, names in borders.items():
                 for name in names:
                     blame = Blame(f"{border} '{name}'", "its shape must stay")
-                    self.pins += [(term, blame) for term in (*self.terms.get(name, ()), *self.follower.fix(name))]
+                    members = [term for terms in self.lists.get(name, ()) for term in terms]
+                    held = (*self.terms.get(name, ()), *members, *self.follower.fix(name))
+                    self.pins += [(term, blame) for term in held]
         for i, fact in self.facts:
             if isinstance(fact, Pin):
                 self.pins.append((fact.over, self._blame(i, fact.reason)))

@@ -24,6 +24,8 @@ from onnx_net2net.graph import skeleton
 Split = Literal["even", "uneven", "scatter", "first"]
 SPLITS: tuple[Split, ...] = ("even", "uneven", "scatter", "first")
 VERSION = 1
+KEPT, DIFFERS = -1, -2
+"""In place of a new size in value_info: what is written stays, or no one size holds any more."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,7 @@ from onnx_net2net.axis_map import AxisMap, Slot, Written
 from onnx_net2net.errors import ModelError, RequestError
 from onnx_net2net.graph import Graph
 from onnx_net2net.names import Names
-from onnx_net2net.plan import AxisPlan, ConstantPlan, Plan, SizePlan, Split, SplitPlan, fingerprint
+from onnx_net2net.plan import DIFFERS, KEPT, AxisPlan, ConstantPlan, Plan, SizePlan, Split, SplitPlan, fingerprint
 from onnx_net2net.recompute import broken
 
 
@@ -227,7 +227,8 @@ def _sizes(found: AxisMap, maps: Maps) -> list[SizePlan]:
                 merged[key][2][place] = sign * new_size(dim, maps)
     plans = []
     for (node, where), (written, before, after) in merged.items():
-        if before == after or (written.fill and len(set(after)) == 1 and not written.instead_of):
+        given = isinstance(written.where, int) and any(found.graph.nodes[node].input[written.where : written.where + 1])
+        if before == after or (written.fill and len(set(after)) == 1 and not written.instead_of and not given):
             continue
         value = dict(_attributes(found.graph, node)).get(where) if isinstance(where, str) else None
         scalar = isinstance(where, str) and not isinstance(value, (list, tuple)) and not written.fill
@@ -275,4 +276,15 @@ def _shapes(found: AxisMap, maps: Maps) -> Iterable[tuple[str, tuple[int, ...]]]
     mentioned = {value.name for value in found.graph.proto.value_info}
     for name, dims in found.dims.items():
         if name in mentioned and any(touches(dim, maps) for dim in dims):
-            yield name, tuple(new_size(dim, maps) if touches(dim, maps) else -1 for dim in dims)
+            yield name, tuple(new_size(dim, maps) if touches(dim, maps) else KEPT for dim in dims)
+    for name, members in found.lists.items():
+        if name in mentioned and any(touches(dim, maps) for dims in members for dim in dims):
+            yield name, tuple(_common(dims, maps) for dims in zip(*members, strict=False))
+
+
+def _common(dims: Sequence[Dim], maps: Maps) -> int:
+    """The one size of a dimension of all members of a sequence."""
+    if not any(touches(dim, maps) for dim in dims):
+        return KEPT
+    sizes = {new_size(dim, maps) for dim in dims}
+    return sizes.pop() if len(sizes) == 1 else DIFFERS

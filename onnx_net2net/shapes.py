@@ -46,10 +46,12 @@ class Shapes:
     Attributes:
         types: Element type and shape by tensor; None for a shape that cannot be inferred.
         values: Values of computed tensors that depend on shapes and constants alone.
+        lists: Element types and shapes of the members of a sequence.
     """
 
     types: dict[str, tuple[int, Shape | None]]
     values: dict[str, Array] = field(default_factory=dict)
+    lists: dict[str, tuple[tuple[int, Shape], ...]] = field(default_factory=dict)
 
 
 def resolve(graph: Graph, bare: ModelProto) -> Shapes:
@@ -64,16 +66,19 @@ def resolve(graph: Graph, bare: ModelProto) -> Shapes:
     """
     values: dict[str, Array] = {}
     constants: Constants = {}
+    lists: dict[str, tuple[tuple[int, Shape], ...]] = {}
     while True:
         types = _infer(graph, bare)
-        before = len(values), len(constants)
+        before = len(values), len(constants), len(bare.graph.value_info)
         gaps = _gaps(graph, types)
         for i, node in enumerate(graph.nodes):
             known: Mapping[str, Array | None] = constants if i in graph.constant_nodes else values
             if (known is values or gaps) and not all(name in known for name in node.output if name):
                 _follow(graph, i, types, values, constants)
-        if not gaps or before == (len(values), len(constants)):
-            return Shapes(types, values)
+            if graph.handles_lists[i]:
+                _list(graph, i, Shapes(types, values, lists), bare)
+        if not gaps or before == (len(values), len(constants), len(bare.graph.value_info)):
+            return Shapes(types, values, lists)
         _substitute(bare, {name: value for name, value in {**constants, **values}.items() if value is not None})
 
 
@@ -136,6 +141,38 @@ def _follow(graph: Graph, i: int, types: Types, values: Known, constants: Consta
             constants.update(results)
         else:
             values.update(results)
+
+
+def _list(graph: Graph, i: int, known: Shapes, bare: ModelProto) -> None:
+    """Finds the shapes of what makes sequences, or is made of them, by running the node on blanks."""
+    node = graph.nodes[i]
+    feeds: dict[str, Array | list[Array]] = {}
+    for name in filter(None, node.input):
+        dtype, shape = known.types.get(name, (0, None))
+        if name in known.lists:
+            feeds[name] = [_blank(*member) for member in known.lists[name]]
+        elif name in known.values or (name in graph.constants and is_small(dtype, shape)):
+            feeds[name] = known.values[name] if name in known.values else graph.value(name)
+        elif shape is not None and dtype:
+            feeds[name] = _blank(dtype, shape)
+        else:
+            return
+    try:
+        results = graph.run(node, feeds)
+    except ModelError:
+        return
+    for name, made in zip(filter(None, node.output), results, strict=True):
+        if isinstance(made, list):
+            known.lists[name] = tuple((helper.np_dtype_to_tensor_dtype(m.dtype), m.shape) for m in made)
+        elif known.types.get(name, (0, None))[1] is None:
+            dtype = helper.np_dtype_to_tensor_dtype(made.dtype)
+            known.types[name] = dtype, made.shape
+            bare.graph.value_info.append(helper.make_tensor_value_info(name, dtype, made.shape))
+
+
+def _blank(dtype: int, shape: Shape) -> Array:
+    """Zeros that take no memory."""
+    return np.broadcast_to(np.zeros((), helper.tensor_dtype_to_np_dtype(dtype)), shape)
 
 
 def _constant(graph: Graph, name: str, types: Types, constants: Constants) -> Array | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections import Counter
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from onnx import GraphProto, ModelProto, TensorProto, helper, numpy_helper
 from onnx_net2net.axes import Maps, fractions, index, new_size, size, touches
 from onnx_net2net.graph import Graph
 from onnx_net2net.names import Names
-from onnx_net2net.plan import ConstantPlan, Plan, SplitPlan, check_teacher
+from onnx_net2net.plan import DIFFERS, KEPT, ConstantPlan, Plan, SplitPlan, check_teacher
 
 Array = NDArray[Any]
 
@@ -246,14 +247,18 @@ class _Patch:
         node.input[where] = name
         if name not in self.place:
             shape = self.graph.shape(before) if before else None
-            self.constant(name, np.array(values, dtype).reshape(shape if shape is not None else (-1,)))
+            kept = shape is not None and math.prod(shape) == len(values)  # a scalar may become a list
+            self.constant(name, np.array(values, dtype).reshape(shape if kept else (-1,)))
 
     def shapes(self, shapes: tuple[tuple[str, tuple[int, ...]], ...]) -> None:
         """Writes new sizes into value_info."""
         wanted = dict(shapes)
         for info in self.proto.value_info:
-            for dim, value in zip(info.type.tensor_type.shape.dim, wanted.get(info.name, ()), strict=False):
-                if value >= 0 and dim.HasField("dim_value"):
+            held = info.type if info.type.HasField("tensor_type") else info.type.sequence_type.elem_type
+            for dim, value in zip(held.tensor_type.shape.dim, wanted.get(info.name, ()), strict=False):
+                if value == DIFFERS:
+                    dim.Clear()
+                elif value != KEPT and dim.HasField("dim_value"):
                     dim.dim_value = value
 
     def drop_unused(self) -> None:

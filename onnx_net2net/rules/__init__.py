@@ -12,6 +12,7 @@ from onnx_net2net.rules import (  # noqa: F401  # importing a family registers i
     quantized,
     reduction,
     selection,
+    sequences,
     shapes,
 )
 from onnx_net2net.rules._registry import Rule, all_rules, facts_of, find

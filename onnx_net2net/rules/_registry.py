@@ -143,9 +143,7 @@ def facts_of(rule: Rule, node: Node) -> list[Fact]:
             mentioned.add(id(term))
         else:
             pending.extend(term.parts)
-    silent = [
-        t for terms in (*node.inputs, *node.outputs) for t in terms or () if t.size > 1 and id(t) not in mentioned
-    ]
+    silent = [term for term in node.terms if term.size > 1 and id(term) not in mentioned]
     return facts + [Pin(term, "its rule does not speak of this dimension") for term in silent]
 
 

@@ -14,6 +14,7 @@ from tests.cases.pooling import POOLING
 from tests.cases.quantized import QUANTIZED
 from tests.cases.reduction import REDUCTION
 from tests.cases.selection import SELECTION
+from tests.cases.sequences import SEQUENCES
 from tests.cases.shapes import SHAPES
 
 CASES = [
@@ -29,5 +30,6 @@ CASES = [
     *POOLING,
     *REDUCTION,
     *SELECTION,
+    *SEQUENCES,
     *CONSTANT,
 ]
