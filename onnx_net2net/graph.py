@@ -174,7 +174,7 @@ class Graph:
 
     def _makes_tensors(self, node: NodeProto) -> bool:
         """Whether an operator gives tensors, rather than sequences."""
-        outputs = onnx.defs.get_schema(node.op_type, self.opset(""), "").outputs
+        outputs = getattr(self._schema(node), "outputs", ())
         return all(any(kind.startswith("tensor(") for kind in output.types) for output in outputs)
 
     def _can_evaluate(self, node: NodeProto) -> bool:
@@ -196,11 +196,16 @@ class Graph:
 
     def is_deterministic(self, node: NodeProto) -> bool:
         """Whether a node of the standard's computes the same from the same inputs."""
+        schema = self._schema(node)
+        return schema is not None and bool(schema.node_determinism == onnx.defs.OpSchema.NodeDeterminism.Deterministic)
+
+    def _schema(self, node: NodeProto) -> Any:
+        """What the standard says of a node's operator at the model's opset, or None."""
+        domain = "" if node.domain == "ai.onnx" else node.domain
         try:
-            schema: Any = onnx.defs.get_schema(node.op_type, self.opset(node.domain), node.domain)
+            return onnx.defs.get_schema(node.op_type, self.opset(domain), domain)
         except (onnx.defs.SchemaError, TypeError):  # the latter for versions beyond all numbers
-            return False
-        return bool(schema.node_determinism == onnx.defs.OpSchema.NodeDeterminism.Deterministic)
+            return None
 
     def tensor(self, use: tuple[int, int]) -> str:
         """The tensor that a node reads in an input slot."""
@@ -347,8 +352,7 @@ class Graph:
         lists: set[str] = set()
         found = []
         for node in self.nodes:
-            known = onnx.defs.has(node.op_type, "" if node.domain == "ai.onnx" else node.domain)
-            if known and not self._makes_tensors(node):
+            if self._schema(node) is not None and not self._makes_tensors(node):
                 lists.update(node.output)
             found.append(any(name in lists for name in (*node.input, *node.output)))
         return found
