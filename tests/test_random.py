@@ -24,8 +24,8 @@ from tests.networks import Recipe, build, recipes
 from tests.untouched import assert_untouched
 
 FACTORS = (None, 1.25, 1.5, 1.75, 2, 3)
-REFUSALS = ("whole multiple", "same multiple")
-"""What a request may be refused for: copies under statistics have to be equally many."""
+REFUSALS = ("whole multiple", "same multiple", "does not follow")
+"""What a request may be refused for: copies under statistics are unequally many, halves of a chunk differ."""
 WEAK = "proves nothing"
 TINY = 2e-7
 """What may always differ: onnxruntime's Sigmoid is 0 or 3e-8 at -17, as its place in a vector has it."""

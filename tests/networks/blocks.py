@@ -81,16 +81,46 @@ def split(net: Net, x: Tensor) -> Tensor:
 
 
 @block(2, 3, 4)
+def chunk(net: Net, x: Tensor) -> Tensor:
+    """Halves whose bounds are computed from the size, as (n + 1) / 2."""
+    n = x.shape[channel(x)]
+    size = net.op("Gather", net.op("Shape", x, shape=[x.rank]), net.const([channel(x)]), shape=[1])
+    half = net.op("Div", net.op("Add", size, net.const([1])), net.const([2]))
+    end = net.op("Mul", half, net.const([2])) if net.odds(0.5) else net.const([2**31 - 1])
+    bounds = {0: (net.const([0]), half), (n + 1) // 2: (half, end)}
+
+    def cut(sizes: list[int]) -> list[Tensor]:
+        shapes = ([*x.shape[: channel(x)], k, *x.shape[channel(x) + 1 :]] for k in sizes)
+        given = zip(bounds.values(), shapes, strict=True)
+        return [net.op("Slice", x, *pair, net.const([channel(x)]), shape=shape) for pair, shape in given]
+
+    return rejoin(net, x, cut, [(n + 1) // 2, n // 2])
+
+
+@block(2, 3, 4)
+def members(net: Net, x: Tensor) -> Tensor:
+    """Parts that go through a sequence."""
+
+    def cut(sizes: list[int]) -> list[Tensor]:
+        given = net.const(sizes[0] if sizes[0] == sizes[1] else sizes)
+        sequence = net.op("SplitToSequence", x, given, axis=channel(x))
+        shapes = ([*x.shape[: channel(x)], k, *x.shape[channel(x) + 1 :]] for k in sizes)
+        return [net.op("SequenceAt", sequence, net.const(i), shape=shape) for i, shape in enumerate(shapes)]
+
+    return rejoin(net, x, cut)
+
+
+@block(2, 3, 4)
 def slices(net: Net, x: Tensor) -> Tensor:
     n = x.shape[channel(x)]
     return rejoin(net, x, lambda sizes: [net.slice(x, a, b, channel(x)) for a, b in ((0, sizes[0]), (sizes[0], n))])
 
 
-def rejoin(net: Net, x: Tensor, cut: Callable[[list[int]], list[Tensor]]) -> Tensor:
+def rejoin(net: Net, x: Tensor, cut: Callable[[list[int]], list[Tensor]], sizes: list[int] | None = None) -> Tensor:
     """Both halves through something or nothing, then joined or, where equal, summed."""
     if x.shape[channel(x)] < 2:
         return x
-    sizes = net.sizes(x.shape[channel(x)])
+    sizes = sizes or net.sizes(x.shape[channel(x)])
     parts = [net.act(part) if net.odds(0.5) else part for part in cut(sizes)]
     if sizes[0] == sizes[1] and net.odds(0.4):
         return net.op(net.choose.choice(["Add", "Mul"]), *parts)
