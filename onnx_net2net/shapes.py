@@ -66,19 +66,23 @@ def resolve(graph: Graph, bare: ModelProto) -> Shapes:
     """
     values: dict[str, Array] = {}
     constants: Constants = {}
-    lists: dict[str, tuple[tuple[int, Shape], ...]] = {}
+    found = Shapes({}, values)
     while True:
-        types = _infer(graph, bare)
-        before = len(values), len(constants), len(bare.graph.value_info)
+        types = {**_infer(graph, bare), **found.types}
+        before = len(values), len(constants), len(found.types)
         gaps = _gaps(graph, types)
         for i, node in enumerate(graph.nodes):
             known: Mapping[str, Array | None] = constants if i in graph.constant_nodes else values
             if (known is values or gaps) and not all(name in known for name in node.output if name):
                 _follow(graph, i, types, values, constants)
             if graph.handles_lists[i]:
-                _list(graph, i, Shapes(types, values, lists), bare)
-        if not gaps or before == (len(values), len(constants), len(bare.graph.value_info)):
-            return Shapes(types, values, lists)
+                _list(graph, i, types, found)
+        if not gaps or before == (len(values), len(constants), len(found.types)):
+            return Shapes({**types, **found.types}, values, found.lists)
+        written = {value.name for value in bare.graph.value_info}
+        bare.graph.value_info.extend(
+            helper.make_tensor_value_info(name, *found.types[name]) for name in found.types if name not in written
+        )
         _substitute(bare, {name: value for name, value in {**constants, **values}.items() if value is not None})
 
 
@@ -143,16 +147,16 @@ def _follow(graph: Graph, i: int, types: Types, values: Known, constants: Consta
             values.update(results)
 
 
-def _list(graph: Graph, i: int, known: Shapes, bare: ModelProto) -> None:
+def _list(graph: Graph, i: int, types: Types, found: Shapes) -> None:
     """Finds the shapes of what makes sequences, or is made of them, by running the node on blanks."""
     node = graph.nodes[i]
     feeds: dict[str, Array | list[Array]] = {}
     for name in filter(None, node.input):
-        dtype, shape = known.types.get(name, (0, None))
-        if name in known.lists:
-            feeds[name] = [_blank(*member) for member in known.lists[name]]
-        elif name in known.values or (name in graph.constants and is_small(dtype, shape)):
-            feeds[name] = known.values[name] if name in known.values else graph.value(name)
+        dtype, shape = types.get(name, (0, None))
+        if name in found.lists:
+            feeds[name] = [_blank(*member) for member in found.lists[name]]
+        elif name in found.values or (name in graph.constants and is_small(dtype, shape)):
+            feeds[name] = found.values[name] if name in found.values else graph.value(name)
         elif shape is not None and dtype:
             feeds[name] = _blank(dtype, shape)
         else:
@@ -163,11 +167,9 @@ def _list(graph: Graph, i: int, known: Shapes, bare: ModelProto) -> None:
         return
     for name, made in zip(filter(None, node.output), results, strict=True):
         if isinstance(made, list):
-            known.lists[name] = tuple((helper.np_dtype_to_tensor_dtype(m.dtype), m.shape) for m in made)
-        elif known.types.get(name, (0, None))[1] is None:
-            dtype = helper.np_dtype_to_tensor_dtype(made.dtype)
-            known.types[name] = dtype, made.shape
-            bare.graph.value_info.append(helper.make_tensor_value_info(name, dtype, made.shape))
+            found.lists[name] = tuple((helper.np_dtype_to_tensor_dtype(m.dtype), m.shape) for m in made)
+        elif types.get(name, (0, None))[1] is None:
+            found.types[name] = helper.np_dtype_to_tensor_dtype(made.dtype), made.shape
 
 
 def _blank(dtype: int, shape: Shape) -> Array:
