@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 from onnx import ModelProto, helper, numpy_helper, parser
+from onnx.reference import ReferenceEvaluator
 
 from onnx_net2net.axes import Dim, Maps, Prod, atoms, index
 from onnx_net2net.axis_map import AxisMap
@@ -40,6 +41,8 @@ class Case:
     high: float = 2.0
     redundant: bool = False
     """Whether some equation follows from the others here, so that deleting it changes nothing."""
+    reference: bool = False
+    """Whether onnxruntime has no kernel, so that ONNX's reference implementation runs it."""
 
     @property
     def model(self) -> ModelProto:
@@ -89,6 +92,11 @@ def run(model: ModelProto, feeds: Feeds, names: list[str] | None = None, *, opti
     with as_source(model) as source:
         session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
     return dict(zip(names, session.run(names, feeds), strict=True))
+
+
+def run_reference(model: ModelProto, feeds: Feeds, names: list[str]) -> Feeds:
+    """The same by ONNX's reference implementation."""
+    return dict(zip(names, ReferenceEvaluator(model).run(names, feeds), strict=True))
 
 
 def signature(found: AxisMap) -> str:
@@ -161,18 +169,19 @@ def gather(value: np.ndarray[Any, Any], dims: tuple[Dim, ...], maps: Maps) -> np
     return value
 
 
-def law(model: ModelProto, low: float = -2.0, high: float = 2.0) -> int:
+def law(model: ModelProto, low: float = -2.0, high: float = 2.0, *, reference: bool = False) -> int:
     """Checks the law for a model; returns how many students were compared."""
+    compute = run_reference if reference else run
     found = infer(model, borders=False)
     rng = np.random.default_rng(2)
     feeds = {value.name: draw(value, rng, low, high) for value in found.graph.inputs}
     names = [name for name in found.graph.outputs if found.graph.shape(name) is not None]
-    before = run(model, feeds, names)
+    before = compute(model, feeds, names)
     tried = 0
     for maps in choices(found):
         student = widened(found, model, maps)
         wide = {name: gather(value, found.dims[name], maps) for name, value in feeds.items()}
-        after = run(student, wide, names)
+        after = compute(student, wide, names)
         for name in names:
             wanted = gather(before[name], found.dims[name], maps)
             assert after[name].shape == wanted.shape, (name, after[name].shape, wanted.shape)

@@ -10,6 +10,7 @@ from onnx_net2net.rules import (  # noqa: F401  # importing a family registers i
     normalization,
     pooling,
     quantized,
+    recurrent,
     reduction,
     selection,
     sequences,

@@ -12,6 +12,7 @@ from tests.cases.microsoft import MICROSOFT
 from tests.cases.normalization import NORMALIZATION
 from tests.cases.pooling import POOLING
 from tests.cases.quantized import QUANTIZED
+from tests.cases.recurrent import RECURRENT
 from tests.cases.reduction import REDUCTION
 from tests.cases.selection import SELECTION
 from tests.cases.sequences import SEQUENCES
@@ -28,6 +29,7 @@ CASES = [
     *LAYOUT,
     *NORMALIZATION,
     *POOLING,
+    *RECURRENT,
     *REDUCTION,
     *SELECTION,
     *SEQUENCES,
