@@ -4,7 +4,7 @@ from onnx_net2net.errors import Declined
 from onnx_net2net.facts import Equal, Fact, Node, Pin, Size, normal_axis
 from onnx_net2net.rules._registry import rule
 from onnx_net2net.rules.elementwise import broadcast
-from onnx_net2net.unify import Term, concatenation, fresh, product
+from onnx_net2net.unify import EMPTY, Term, concatenation, fresh, product
 
 
 def others(x: tuple[Term, ...], y: tuple[Term, ...], axes: set[int]) -> list[Fact]:
@@ -80,12 +80,28 @@ def _slice(
         n = x[axis].size
         low, high, _ = slice(start, end, step).indices(n)
         if step != 1 or not low < high:
-            facts += [Pin(d, "it takes single positions") for d in (x[axis], y[axis])]
+            facts += _strided((x[axis], y[axis]), start, end, step, i, where)
             continue
         before, after = fresh(low), fresh(n - high)
         facts.append(Equal(concatenation(before, y[axis], after), x[axis]))
         facts += _bound(where[0], i, start, before, concatenation(y[axis], after))
         facts += _bound(where[1], i, end, concatenation(before, y[axis]), after)
+    return facts
+
+
+def _strided(
+    dims: tuple[Term, Term], start: int, end: int, step: int, place: int, where: tuple[str | int, str | int]
+) -> list[Fact]:
+    """Every k-th position, all the way: one of the k units in each block that the step goes over."""
+    x, y = dims
+    low = slice(start, end, step).indices(x.size)[0]
+    if step < 2 or x.size != step * y.size or low >= step or (start < 0 and low):
+        return [Pin(d, "it takes single positions") for d in dims]
+    offset = fresh(step)
+    facts: list[Fact] = [Equal(product(y, offset), x), Pin(offset, "it takes one position in each block")]
+    facts += _bound(where[0], place, start, EMPTY, x) if start < 0 else []
+    if 0 <= end < 2**31 - 1:  # the size is as good an end; one counted from the end can stay
+        facts.append(Size(where[1], ((place, x, 1),)))
     return facts
 
 

@@ -70,11 +70,25 @@ JOINING = [
         "(float[2,9] x) => (float[2,9] y) <int64[1] s = {0}, int64[1] e = {9}, int64[1] a = {1}> { y = Slice(x, s, e, a) }",
         "x[a, b] -> y[a, b]",
     ),
-    Case(
-        "Slice with a step",
-        "(float[3,9] x) => (float[3,3] y) <int64[1] s = {0}, int64[1] e = {9}, int64[1] a = {1}, int64[1] k = {3}>"
-        "{ y = Slice(x, s, e, a, k) }",
-        "x[a, !] -> y[a, !]",
+    *(
+        Case(
+            f"Slice by steps of {step} from {start} to {end}",
+            f"(float[3,{n}] x) => (float[3,{out}] y) <int64[1] s = {{{start}}}, int64[1] e = {{{end}}}, int64[1] a = {{1}},"
+            f" int64[1] k = {{{step}}}> {{ y = Slice(x, s, e, a, k) }}",
+            expect,
+        )
+        for n, out, start, end, step, expect in [
+            (9, 3, 0, 9, 3, "x[a, b*!] -> y[a, b]"),
+            (8, 4, 1, 2**63 - 1, 2, "x[a, b*!] -> y[a, b]"),
+            (9, 3, 0, 7, 3, "x[a, b*!] -> y[a, b]"),
+            (8, 4, 0, -1, 2, "x[a, b*!] -> y[a, b]"),
+            (8, 4, -8, 9, 2, "x[a, b*!] -> y[a, b]"),
+            (8, 4, -12, 8, 2, "x[a, b*!] -> y[a, b]"),
+            (8, 3, 0, 6, 2, "x[a, !] -> y[a, !]"),
+            (9, 5, 0, 9, 2, "x[a, !] -> y[a, !]"),
+            (8, 4, -7, 8, 2, "x[a, !] -> y[a, !]"),
+            (8, 8, -1, -(2**63) + 1, -1, "x[a, !] -> y[a, !]"),
+        ]
     ),
     Case(
         "Slice opset 9",
