@@ -2,19 +2,23 @@
 
 from onnx_net2net.rules import (  # noqa: F401  # importing a family registers its rules
     convolution,
+    einsum,
     elementwise,
     joining,
     layout,
     linear,
+    loss,
     microsoft,
     normalization,
     pooling,
     quantized,
     recurrent,
     reduction,
+    sampling,
     selection,
     sequences,
     shapes,
+    spectral,
 )
 from onnx_net2net.rules._registry import Rule, all_rules, facts_of, find
 

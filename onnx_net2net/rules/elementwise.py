@@ -16,9 +16,11 @@ IDEMPOTENT = """
     Abs Ceil Floor Relu Round Sign
 """.split()
 VARIADIC = """
-    Add And BitShift BitwiseAnd BitwiseOr BitwiseXor Div Equal Greater GreaterOrEqual Less LessOrEqual Max Mean
-    Min Mod Mul Or PRelu Pow Sub Sum Where Xor
+    Add And BitShift BitwiseAnd BitwiseOr BitwiseXor Div Equal Greater GreaterOrEqual Less LessOrEqual Mod Mul Or PRelu
+    Pow Sub Where Xor
 """.split()
+LISTS = ["Max", "Mean", "Min", "Sum"]
+"""Operators of any number of inputs, which before opset 8 had to have one shape."""
 POINTWISE = "X_i[bcast ...] -> Y[...]"
 
 
@@ -43,6 +45,10 @@ def bounded(node: Node) -> bool:
 
 for _op in (*UNARY, *VARIADIC):
     register(_op, pointwise, POINTWISE, since=7 if _op in VARIADIC else 1)
+for _op in LISTS:
+    register(_op, pointwise, POINTWISE)
+register("BitCast", pointwise, POINTWISE, since=26)
+register("SwiGLU", pointwise, POINTWISE, since=28)
 for _op in IDEMPOTENT:
     register(_op, pointwise, POINTWISE, idempotent=always)
 register("Clip", pointwise, POINTWISE, since=6, idempotent=bounded)

@@ -11,6 +11,19 @@ _CHANNEL_FIRST = "X[N, C*!b*!c, H, W] -> Y[N, C, H*b, W*c]"
 _TO_DEPTH = "X[N, C, H*!b, W*!c] -> Y[N, b*c*C, H, W]"
 
 
+@rule("CenterCropPad", since=18, notation="X[c_i, !d_j, ...] shape -> Y[c_i, !e_j, ...]  c: kept whole  size c @ shape")
+def center_crop_pad(node: Node) -> list[Fact]:
+    x, y = node.x(0), node.y()
+    node.ints(1, "shape")
+    axes = [normal_axis(axis, len(x)) for axis in node.attr("axes", range(len(x)))]
+    facts: list[Fact] = []
+    for i, (a, b) in enumerate(zip(x, y, strict=True)):
+        whole = a.size == b.size
+        facts += [Equal(a, b)] if whole else [Pin(dim, "it crops or pads both of its ends") for dim in (a, b)]
+        facts += [Size(1, ((axes.index(i), b, 1),))] if whole and i in axes else []
+    return facts
+
+
 @rule("DepthToSpace", notation=f"DCR: {_BLOCK_FIRST}  CRD: {_CHANNEL_FIRST}")
 def depth_to_space(node: Node) -> list[Fact]:
     crd = node.attr("mode", b"DCR") == b"CRD"

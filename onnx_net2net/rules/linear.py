@@ -1,8 +1,10 @@
 """Matrix products."""
 
 from onnx_net2net.facts import Contract, Equal, Fact, Node, Operand
-from onnx_net2net.rules._registry import rule
+from onnx_net2net.rules._registry import line, rule
 from onnx_net2net.rules.elementwise import broadcast
+
+line("Det", "X[..., !m, !n] -> Y[...]", since=11)
 
 
 @rule("Gemm", since=7, notation="A[M, K] B[K, N] C[bcast M, N] -> Y[M, N]  contract K @ A|B  (transA, transB)")

@@ -6,6 +6,40 @@ from tests.law import Case
 
 CONVOLUTION = [
     Case(
+        "Col2Im",
+        "(float[2,12,4] x) => (float[2,3,4,4] y) <int64[2] i = {4, 4}, int64[2] b = {2, 2}>"
+        "{ y = Col2Im<strides=[2,2]>(x, i, b) }",
+        "x[a, b*!, !] -> y[a, b, !, !]",
+        18,
+    ),
+    *(
+        Case(
+            f"DeformConv, {offsets} sets of offsets, {groups} groups",
+            f"(float[2,12,4,4] x, float[2,{8 * offsets},3,3] o, float[2,{4 * offsets},3,3] m) => (float[2,4,3,3] y)"
+            f"<float[4,{12 // groups},2,2] w, float[4] b>"
+            f"{{ y = DeformConv<group={groups}, offset_group={offsets}>(x, w, o, b, m) }}",
+            expect,
+            19,
+        )
+        for offsets, groups, expect in (
+            (
+                1,
+                1,
+                "x[a, b, !, !] o[a, !, !, !] m[a, !, !, !] w[k, b, !, !] b[k] -> y[a, k, !, !]",
+            ),
+            (
+                1,
+                2,
+                "x[a, b*c, !, !] o[a, !, !, !] m[a, !, !, !] w[b*l, c, !, !] b[b*l] -> y[a, b*l, !, !]",
+            ),
+            (
+                3,
+                1,
+                "x[a, !*c, !, !] o[a, !, !, !] m[a, !, !, !] w[l, !*c, !, !] b[l] -> y[a, l, !, !]",
+            ),
+        )
+    ),
+    Case(
         "Conv",
         "(float[2,3,6,6] x) => (float[2,4,4,4] y) <float[4,3,3,3] w, float[4] b> { y = Conv(x, w, b) }",
         "x[a, b, !, !] w[e, b, !, !] b[e] -> y[a, e, !, !]",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from onnx_net2net.rules.elementwise import IDEMPOTENT, UNARY, VARIADIC
+from onnx_net2net.rules.elementwise import IDEMPOTENT, LISTS, UNARY, VARIADIC
 from tests.law import Case
 
 INTEGER = {"BitShift", "BitwiseAnd", "BitwiseOr", "BitwiseXor", "Mod", "BitwiseNot"}
@@ -49,7 +49,24 @@ def binary(op: str) -> Case:
 
 ELEMENTWISE = [
     *(unary(op) for op in (*UNARY, *IDEMPOTENT)),
-    *(binary(op) for op in VARIADIC if op != "Where"),
+    *(binary(op) for op in (*VARIADIC, *LISTS) if op != "Where"),
+    *(
+        Case(
+            f"{op} opset 6",
+            f"(float[2,3] x, float[2,3] z) => (float[2,3] y) {{ y = {op}(x, z) }}",
+            "x[a, b] z[a, b] -> y[a, b]",
+            6,
+        )
+        for op in LISTS
+    ),
+    Case("BitCast", "(float[2,3] x) => (int32[2,3] y) { y = BitCast<to=6>(x) }", "x[a, b] -> y[a, b]", 26),
+    Case(
+        "SwiGLU",
+        "(float[2,3] x) => (float[2,3] y) <float[2,3] w> { y = SwiGLU<alpha=0.7>(x, w) }",
+        "x[a, b] w[a, b] -> y[a, b]",
+        28,
+        reference=True,
+    ),
     Case(
         "Where",
         "(bool[2,3,1] c, float[2,3,4] x) => (float[2,3,4] y) <float[4] w> { y = Where(c, x, w) }",

@@ -5,6 +5,18 @@ from __future__ import annotations
 from tests.law import Case
 
 LAYOUT = [
+    Case(
+        "CenterCropPad",
+        "(float[2,3,7,4] x) => (float[2,3,5,9] y) <int64[4] s = {2, 3, 5, 9}> { y = CenterCropPad(x, s) }",
+        "x[a, b, !, !] -> y[a, b, !, !]",
+        18,
+    ),
+    Case(
+        "CenterCropPad of some axes",
+        "(float[2,3,7] x) => (float[2,3,4] y) <int64[2] s = {4, 3}> { y = CenterCropPad<axes=[-1, 1]>(x, s) }",
+        "x[a, b, !] -> y[a, b, !]",
+        18,
+    ),
     Case("Flatten", "(float[2,3,4,5] x) => (float[6,20] y) { y = Flatten<axis=2>(x) }", "x[a, b, c, d] -> y[a*b, c*d]"),
     Case("Flatten all", "(float[2,3] x) => (float[1,6] y) { y = Flatten<axis=0>(x) }", "x[a, b] -> y[1, a*b]"),
     Case(

@@ -5,6 +5,15 @@ from __future__ import annotations
 from tests.law import Case
 
 LINEAR = [
+    *(
+        Case(
+            f"Det opset {opset}",
+            "(float[2,3,4,4] x) => (float[2,3] y) { y = Det(x) }",
+            "x[a, b, !, !] -> y[a, b]",
+            opset,
+        )
+        for opset in (11, 22)
+    ),
     Case(
         "Gemm",
         "(float[2,3] x) => (float[2,4] y) <float[3,4] w, float[4] b> { y = Gemm<alpha=0.7, beta=1.3>(x, w, b) }",
