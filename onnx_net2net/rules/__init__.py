@@ -1,6 +1,7 @@
 """Rules: what each operator does to the axes of its operands. One file for each family of operators."""
 
 from onnx_net2net.rules import (  # noqa: F401  # importing a family registers its rules
+    attention,
     convolution,
     einsum,
     elementwise,

@@ -14,6 +14,11 @@ line(
     "ConvTranspose",
     "X[N, G*I, !...] W[G*I, O, !...] B[G*O] -> Y[N, G*O, !...]  contract I @ W  size G @ group",
 )
+line(
+    "CausalConvWithState",
+    "X[B, C, !L] W[C, !one, !k] bias[C] past[B, C, !p] -> Y[B, C, L] present[B, C, p]",
+    since=27,
+)
 
 
 @rule("Col2Im", since=18, notation="X[N, C*!k, !L] image block -> Y[N, C, !...]")

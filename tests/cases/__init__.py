@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tests.cases.attention import ATTENTION
 from tests.cases.constant import CONSTANT
 from tests.cases.convolution import CONVOLUTION
 from tests.cases.einsum import EINSUM
@@ -23,6 +24,7 @@ from tests.cases.shapes import SHAPES
 from tests.cases.spectral import SPECTRAL
 
 CASES = [
+    *ATTENTION,
     *MICROSOFT,
     *QUANTIZED,
     *LOSS,

@@ -6,6 +6,14 @@ from tests.law import Case
 
 CONVOLUTION = [
     Case(
+        "CausalConvWithState",
+        "(float[2,3,5] x, float[2,3,3] p) => (float[2,3,5] y, float[2,3,3] q) <float[3,1,4] w, float[3] b>"
+        '{ y, q = CausalConvWithState<activation="silu">(x, w, b, p) }',
+        "x[a, b, !] p[a, b, !] w[b, 1, !] b[b] -> y[a, b, !] q[a, b, !]",
+        27,
+        reference=True,
+    ),
+    Case(
         "Col2Im",
         "(float[2,12,4] x) => (float[2,3,4,4] y) <int64[2] i = {4, 4}, int64[2] b = {2, 2}>"
         "{ y = Col2Im<strides=[2,2]>(x, i, b) }",
