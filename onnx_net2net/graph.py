@@ -230,7 +230,7 @@ class Graph:
             del bare.graph.value_info[:]
             bare.graph.value_info.extend(kept)
             for value in bare.graph.output:
-                if value.type.HasField("tensor_type"):
+                if value.type.HasField("tensor_type") and not (value.name in foreign and self._at_trial(value)):
                     value.type.tensor_type.ClearField("shape")
         return resolve(self, bare)
 
@@ -238,19 +238,26 @@ class Graph:
         """Lets a standard operator of the same shape stand in for one that ONNX does not know.
 
         Returns:
-            The outputs of a node that has none, of which only the file can tell the shapes.
+            The outputs of which only the file can tell the shapes: all if there is none, else all but the first.
         """
         rule = rules.find(node.op_type, node.domain, self.opset(node.domain))
-        if rule is None or rule.stand_in is None:
+        found = rule.stand_in if rule is not None else None
+        outputs = list(node.output)
+        if found is None or not self._can_stand_in(found, node):
             known = onnx.defs.has(node.op_type, "" if node.domain == "ai.onnx" else node.domain)
-            return [] if known else list(node.output)
-        op, slots = rule.stand_in
-        inputs = [node.input[slot] for slot in slots if slot < len(node.input)]
-        schema = onnx.defs.get_schema(op, self.opset(""), "")
+            return [] if known else outputs
+        inputs = [node.input[slot] for slot in found.slots if slot < len(node.input)]
+        schema = onnx.defs.get_schema(found.op, self.opset(""), "")
         attributes = [a for a in node.attribute if a.name in schema.attributes]
-        node.CopyFrom(helper.make_node(op, inputs, node.output[:1], node.name))
+        node.CopyFrom(helper.make_node(found.op, inputs, outputs[:1], node.name, **found.attributes))
         node.attribute.extend(attributes)
-        return []
+        return outputs[1:]
+
+    def _can_stand_in(self, found: rules.StandIn, node: NodeProto) -> bool:
+        """Whether the model knows the operator, the node has the inputs that it needs, and no attribute forbids it."""
+        given = [slot < len(node.input) and bool(node.input[slot]) for slot in found.slots[: found.needed]]
+        other = any(attribute.name == found.unless and attribute.i for attribute in node.attribute)
+        return all(given) and not other and onnx.defs.has(found.op, self.opset(""), "")
 
     def _at_trial(self, value: ValueInfoProto) -> bool:
         """Writes trial sizes into a shape that the file gives; says whether that makes it complete."""

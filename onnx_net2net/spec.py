@@ -80,7 +80,8 @@ class Spec:
                     facts.append(Equal(rest.setdefault(i - first, fresh(terms[i].size)), terms[i]))
                 else:
                     facts.append(Equal(product(*(letters[name] for name in dim)), terms[i]))
-        facts += [Pin(letters[name], "its units are not interchangeable") for name in sorted(self.pinned)]
+        pinned = sorted(self.pinned & letters.keys())  # an operand that has the others may be left out
+        facts += [Pin(letters[name], "its units are not interchangeable") for name in pinned]
         facts += [Uniform(letters[name], "takes statistics over it") for name in self.uniform]
         facts += [Size(where, ((0, letters[name], 1),)) for name, where in self.size]
         for name, choices in self.contract:

@@ -10,6 +10,8 @@ from onnx_net2net.rules import (  # noqa: F401  # importing a family registers i
     linear,
     loss,
     microsoft,
+    microsoft_attention,
+    microsoft_quantized,
     normalization,
     pooling,
     quantized,
@@ -21,6 +23,6 @@ from onnx_net2net.rules import (  # noqa: F401  # importing a family registers i
     shapes,
     spectral,
 )
-from onnx_net2net.rules._registry import Rule, all_rules, facts_of, find
+from onnx_net2net.rules._registry import Rule, StandIn, all_rules, facts_of, find
 
-__all__ = ["Rule", "all_rules", "facts_of", "find"]
+__all__ = ["Rule", "StandIn", "all_rules", "facts_of", "find"]

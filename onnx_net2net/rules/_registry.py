@@ -6,7 +6,7 @@ A rule is found by (domain, operator type, newest version not above the model's 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from onnx_net2net.facts import Fact, Node, Pin, terms_of
@@ -17,6 +17,25 @@ Apply = Callable[[Node], list[Fact]]
 Test = Callable[[Node], bool]
 Passes = Callable[[Mapping[str, Any], int, int], int]
 Follow = Literal["", "each", "fills", "folds", "moves", "product"]
+
+
+@dataclass(frozen=True, slots=True)
+class StandIn:
+    """A standard operator whose output has the shape and type of another operator's.
+
+    Attributes:
+        op: The standard operator.
+        slots: The input slots of the other operator to give it.
+        attributes: Attributes to set, beside those that both have.
+        needed: How many of the slots have to be given.
+        unless: An attribute of the other operator that changes the shape.
+    """
+
+    op: str
+    slots: tuple[int, ...]
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+    needed: int = 1
+    unless: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +60,7 @@ class Rule:
             from (attributes, axis, rank) to the axis of the input.
         stored: Whether a constant input 0 should stay as it is stored, rather than as what is made of it.
         zero: Input slot of a zero point, for operators that pass factors on.
-        stand_in: For an operator that ONNX does not know: a standard one of the same shape and type, and the
-            input slots to give it.
+        stand_in: For an operator that ONNX does not know: a standard one of the same shape and type.
         unread: Input slots of which only shape and type are read, not the value.
     """
 
@@ -58,7 +76,7 @@ class Rule:
     passes: Passes | None = None
     stored: bool = False
     zero: int | None = None
-    stand_in: tuple[str, tuple[int, ...]] | None = None
+    stand_in: StandIn | None = None
 
 
 _RULES: dict[tuple[str, str], list[Rule]] = {}
@@ -116,10 +134,19 @@ def passes(op: str, axis: Passes, *, stored: bool = False, zero: int | None = No
     rules[:] = [replace(rule, passes=axis, stored=stored, zero=zero) for rule in rules]
 
 
-def stands_for(op: str, domain: str, standard: str, slots: tuple[int, ...]) -> None:
+def stands_for(
+    op: str,
+    domain: str,
+    standard: str,
+    slots: tuple[int, ...],
+    *,
+    needed: int = 1,
+    attributes: Mapping[str, Any] | None = None,
+    unless: str = "",
+) -> None:
     """States of an operator that has a rule which standard operator has the same result shape and type."""
     rules = _RULES[domain, op]
-    rules[:] = [replace(rule, stand_in=(standard, slots)) for rule in rules]
+    rules[:] = [replace(rule, stand_in=StandIn(standard, slots, attributes or {}, needed, unless)) for rule in rules]
 
 
 def find(op: str, domain: str, opset: int) -> Rule | None:

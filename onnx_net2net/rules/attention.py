@@ -191,12 +191,14 @@ def rotary_embedding(node: Node) -> list[Fact]:
 def rotated(node: Node, heads: int, *, tables: tuple[int, ...], position: int) -> list[Fact]:
     """Rotates pairs of units by angles that depend on the position."""
     x = node.x(0)
-    merged = len(x) == 3
-    batch, length = (fresh(dim.size) for dim in (x[0], x[1 if merged else 2]))
-    wide = share(x[2], heads) if merged else fresh(x[-1].size)
-    count = fresh(heads)
-    shape = (batch, length, product(count, wide)) if merged else (batch, count, length, wide)
-    facts = [*equal(x, *shape), *others(x, node.y(), set()), *counts(node, num_heads=count)]
+    if len(x) == 3:
+        batch, length, count, wide = x[0], x[1], fresh(heads), share(x[2], heads)
+        facts: list[Fact] = [Equal(product(count, wide), x[2])]
+    elif len(x) == 4:
+        (batch, count, length, wide), facts = x, []
+    else:
+        raise Declined(f"its input has rank {len(x)}")
+    facts += [*others(x, node.y(), set()), *counts(node, num_heads=count)]
     facts.append(Pin(wide, "its units are rotated in pairs"))
     if node.has(position):
         each = len(node.x(position)) == 2

@@ -1,10 +1,10 @@
 """Operators of com.microsoft that onnxruntime's optimisers and quantisers write."""
 
 from onnx_net2net.errors import Declined
-from onnx_net2net.facts import Contract, Equal, Fact, Node, Operand
+from onnx_net2net.facts import Contract, Fact, Node, Operand, Pin
 from onnx_net2net.rules._registry import register, rule, stands_for
 from onnx_net2net.rules.elementwise import broadcast, pointwise
-from onnx_net2net.rules.linear import matmul
+from onnx_net2net.rules.linear import gemm, matmul
 from onnx_net2net.rules.normalization import layer_normalization
 from onnx_net2net.spec import parse
 
@@ -12,6 +12,8 @@ DOMAIN = "com.microsoft"
 _POINTWISE = "X_i[bcast ...] -> Y[...]"
 _CONV = "X[N, G*I, !...] W[G*O, I, !...] B[G*O] -> Y[N, G*O, !...]  contract I @ W  size G @ group"
 _conv = parse(_CONV)
+_GEMM = "A[M, K] B[K, N] C[bcast M, N] -> Y[M, N]  contract K @ A|B  (transA, transB)"
+_ACTIVATIONS = frozenset(b"Elu HardSigmoid LeakyRelu Relu Selu Sigmoid Softplus Softsign Tanh ThresholdedRelu".split())
 
 for _op in ("BiasGelu", "FastGelu", "Gelu", "QuickGelu"):
     register(_op, pointwise, _POINTWISE, domain=DOMAIN)
@@ -76,24 +78,31 @@ def simplified_layer_normalization(node: Node) -> list[Fact]:
     return layer_normalization(node)
 
 
-@rule(
-    "QLinearAdd",
-    "QLinearMul",
-    domain=DOMAIN,
-    notation="A[bcast ...] B[bcast ...], scale and zero point of each -> Y[...]",
+_EMBED = (
+    "ids[B, S] segments[B, S] words[!V, d] positions[!P, d] kinds[!T, d] gamma[d] beta[d] mask[B, S] places[B, S]"
+    " -> Y[B, S, d] mask_index[B] sum[B, S, d]  uniform d"
 )
-def qlinear_binary(node: Node) -> list[Fact]:
-    return broadcast(node.x(0), node.y()) + broadcast(node.x(3), node.y())
+_embed = parse(_EMBED)
 
 
-@rule("QLinearLeakyRelu", "QLinearSigmoid", domain=DOMAIN, notation="X[...], scales and zero points -> Y[...]")
-def qlinear_unary(node: Node) -> list[Fact]:
-    return [Equal(a, b) for a, b in zip(node.x(0), node.y(), strict=True)]
+@rule("EmbedLayerNormalization", domain=DOMAIN, notation=_EMBED + "  (without places, or with a mask: !S)")
+def embed_layer_normalization(node: Node) -> list[Fact]:
+    if node.has(8) and node.x(8)[0].size != node.x(0)[0].size:
+        raise Declined("all samples share their places")
+    counted = node.has(7) or not node.has(8)
+    return _embed.facts(node) + [Pin(node.x(0)[1], "it counts along it")] * counted
 
 
+@rule("FusedGemm", domain=DOMAIN, notation=_GEMM)
+def fused_gemm(node: Node) -> list[Fact]:
+    if node.attr("activation", b"Relu") not in _ACTIVATIONS:
+        raise Declined("its activation is not known")
+    return gemm(node)
+
+
+stands_for("EmbedLayerNormalization", DOMAIN, "Gather", (2, 0))
+stands_for("FusedGemm", DOMAIN, "Gemm", (0, 1, 2))
 stands_for("FusedConv", DOMAIN, "Conv", (0, 1, 2))
-for _op in ("SkipLayerNormalization", "SkipSimplifiedLayerNormalization", "QLinearLeakyRelu", "QLinearSigmoid"):
+for _op in ("SkipLayerNormalization", "SkipSimplifiedLayerNormalization"):
     stands_for(_op, DOMAIN, "Identity", (0,))
-for _op in ("QLinearAdd", "QLinearMul"):
-    stands_for(_op, DOMAIN, "Add", (0, 3))
 stands_for("SimplifiedLayerNormalization", "", "Identity", (0,))

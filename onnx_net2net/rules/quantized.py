@@ -12,7 +12,7 @@ _SCALED = "X[..., c_axis, ...] scale[c] zero_point[c] -> Y[...]"
 _CONV = parse("X[N, G*I, !...] W[G*O, I, !...] -> Y[N, G*O, !...] contract I @ W size G @ group")
 
 
-def _steps(node: Node, slots: tuple[int, ...], axis: Term) -> list[Fact]:
+def steps(node: Node, slots: tuple[int, ...], axis: Term) -> list[Fact]:
     """Scales and zero points are one number, or one for each unit of an axis."""
     given = [node.x(slot) for slot in slots if node.has(slot)]
     if any(len(terms) > 1 for terms in given):
@@ -26,7 +26,7 @@ def scaled(node: Node) -> list[Fact]:
     if node.attr("block_size", 0):
         raise Declined("its scales hold for blocks")
     axis = x[node.axis("axis", 1, len(x))] if len(x) > 1 or node.attr("axis") is not None else (*x, *node.x(1))[0]
-    return [*broadcast(x, node.y()), *_steps(node, (1, 2), axis)]
+    return [*broadcast(x, node.y()), *steps(node, (1, 2), axis)]
 
 
 @rule("DynamicQuantizeLinear", since=11, notation="X[...] -> Y[...] scale zero_point  (the range of X)")
@@ -40,7 +40,7 @@ def dynamic(node: Node) -> list[Fact]:
     notation="X[N, G*I, !...] W[G*O, I, !...] x_zero w_zero[G*O] -> Y[N, G*O, !...]  contract I @ W  size G @ group",
 )
 def conv_integer(node: Node) -> list[Fact]:
-    return [*_with_zero(_CONV.facts(_only(node, 0, 1)), 3, 0), *_steps(node, (3,), node.y()[1])]
+    return [*with_zero(_CONV.facts(only(node, 0, 1)), 3, 0), *steps(node, (3,), node.y()[1])]
 
 
 _QLINEAR_CONV = "X[N, G*I, !...] W[G*O, I, !...] B[G*O] -> Y[N, G*O, !...]  contract I @ W  size G @ group"
@@ -48,32 +48,33 @@ _QLINEAR_CONV = "X[N, G*I, !...] W[G*O, I, !...] B[G*O] -> Y[N, G*O, !...]  cont
 
 @rule("QLinearConv", since=10, notation=_QLINEAR_CONV)
 def qlinear_conv(node: Node) -> list[Fact]:
-    facts = _with_zero(_CONV.facts(_only(node, 0, 3)), 5, 0)
-    facts = [_moved(fact, {1: 3}) for fact in facts]
+    facts = with_zero(_CONV.facts(only(node, 0, 3)), 5, 0)
+    facts = [moved(fact, {1: 3}) for fact in facts]
     bias = [Equal(node.x(8)[0], node.y()[1])] if node.has(8) else []
-    return [*facts, *_steps(node, (4, 5), node.y()[1]), *bias]
+    return [*facts, *steps(node, (4, 5), node.y()[1]), *bias]
 
 
 @rule("MatMulInteger", since=10, notation="A[..., M, K] B[..., K, N] a_zero b_zero[N] -> Y[..., M, N]  contract K @ B")
 def matmul_integer(node: Node) -> list[Fact]:
-    facts = _with_zero(matmul(_only(node, 0, 1)), 3, -1)
-    return [*facts, *_steps(node, (3,), node.y()[-1]), *_scalar(node, 2)]
+    facts = with_zero(matmul(only(node, 0, 1)), 3, -1)
+    return [*facts, *steps(node, (3,), node.y()[-1]), *scalar(node, 2)]
 
 
 @rule(
     "QLinearMatMul", since=10, notation="A[..., M, K] B[..., K, N] -> Y[..., M, N]  contract K @ B  (scales: B's [N])"
 )
 def qlinear_matmul(node: Node) -> list[Fact]:
-    facts = [_moved(fact, {1: 3}) for fact in _with_zero(matmul(_only(node, 0, 3)), 5, -1)]
-    return [*facts, *_steps(node, (4, 5), node.y()[-1]), *_scalar(node, 1, 2, 6, 7)]
+    facts = [moved(fact, {1: 3}) for fact in with_zero(matmul(only(node, 0, 3)), 5, -1)]
+    return [*facts, *steps(node, (4, 5), node.y()[-1]), *scalar(node, 1, 2, 6, 7)]
 
 
-def _only(node: Node, a: int, b: int) -> Node:
-    """The node as if it had two inputs."""
-    return Node(node.op, node.opset, node.attributes, [node.x(a), node.x(b)], node.outputs, node.domain)
+def only(node: Node, *slots: int) -> Node:
+    """The node as if it had these inputs and no others."""
+    inputs = [node.x(slot) for slot in slots]
+    return Node(node.op, node.opset, node.attributes, inputs, node.outputs, node.domain)
 
 
-def _with_zero(facts: list[Fact], slot: int, channel: int) -> list[Fact]:
+def with_zero(facts: list[Fact], slot: int, channel: int) -> list[Fact]:
     """Says of the weight (input 1) where its zero point is; a constant left operand absorbs nothing."""
     return [
         Contract(
@@ -86,7 +87,7 @@ def _with_zero(facts: list[Fact], slot: int, channel: int) -> list[Fact]:
     ]
 
 
-def _moved(fact: Fact, slots: dict[int, int]) -> Fact:
+def moved(fact: Fact, slots: dict[int, int]) -> Fact:
     """A contraction whose operands stand in other slots."""
     if not isinstance(fact, Contract):
         return fact
@@ -96,7 +97,7 @@ def _moved(fact: Fact, slots: dict[int, int]) -> Fact:
     return Contract(fact.over, tuple(moved))
 
 
-def _scalar(node: Node, *slots: int) -> list[Fact]:
+def scalar(node: Node, *slots: int) -> list[Fact]:
     """Refuses scales and zero points that differ by row."""
     if any(node.has(slot) and any(term.size > 1 for term in node.x(slot)) for slot in slots):
         raise Declined("its left operand is scaled by row")

@@ -14,6 +14,19 @@ CONVOLUTION = [
         reference=True,
     ),
     Case(
+        "CausalConvWithState without state",
+        "(float[2,3,5] x) => (float[2,3,5] y) <float[3,1,4] w> { y, q = CausalConvWithState(x, w) }",
+        "x[a, b, !] w[b, 1, !] -> y[a, b, !]",
+        27,
+        reference=True,
+    ),
+    Case(
+        "DeformConv without mask",
+        "(float[2,6,4,4] x, float[2,8,3,3] o) => (float[2,4,3,3] y) <float[4,6,2,2] w> { y = DeformConv(x, w, o) }",
+        "x[a, b, !, !] o[a, !, !, !] w[h, b, !, !] -> y[a, h, !, !]",
+        22,
+    ),
+    Case(
         "Col2Im",
         "(float[2,12,4] x) => (float[2,3,4,4] y) <int64[2] i = {4, 4}, int64[2] b = {2, 2}>"
         "{ y = Col2Im<strides=[2,2]>(x, i, b) }",

@@ -43,6 +43,124 @@ MICROSOFT = [
         "(float[2,3,4] x) => (float[2,3,4] y) <float[4] g> { y = SimplifiedLayerNormalization(x, g) }",
         "x[a, b, ~c] g[~c] -> y[a, b, ~c]",
     ),
+    Case(
+        "EmbedLayerNormalization",
+        "(int32[2,5] i, int32[2,5] s, int32[2,5] m) => (float[2,5,4] y, int32[2] k, float[2,5,4] e)"
+        "<float[9,4] w, float[6,4] p, float[5,4] t, float[4] g, float[4] b>"
+        "{ y, k, e = com.microsoft.EmbedLayerNormalization(i, s, w, p, t, g, b, m) }",
+        "i[a, !] s[a, !] m[a, !] w[!, ~d] p[!, ~d] t[!, ~d] g[~d] b[~d] -> y[a, !, ~d] k[a] e[a, !, ~d]",
+    ),
+    Case(
+        "EmbedLayerNormalization without segments, at given places",
+        "(int32[2,5] i, int32[2,5] q) => (float[2,5,4] y) <float[9,4] w, float[6,4] p, float[4] g, float[4] b>"
+        "{ y, k = com.microsoft.EmbedLayerNormalization(i, , w, p, , g, b, , q) }",
+        "i[a, b] q[a, b] w[!, ~d] p[!, ~d] g[~d] b[~d] -> y[a, b, ~d]",
+    ),
+    Case(
+        "FusedGemm",
+        "(float[2,3] x) => (float[2,4] y) <float[4,3] w, float[4] b>"
+        '{ y = com.microsoft.FusedGemm<transB=1, activation="LeakyRelu", activation_alpha=0.2>(x, w, b) }',
+        "x[a, b] w[c, b] b[c] -> y[a, c]",
+    ),
+    Case(
+        "MultiHeadAttention",
+        "(float[2,5,12] q, float[2,6,12] k, float[2,6,15] v, int32[2] m, float[1,3,5,6] s) => (float[2,5,15] y)"
+        "<float[39] b> { y = com.microsoft.MultiHeadAttention<num_heads=3>(q, k, v, b, m, s) }",
+        "q[a, b, c*!] k[a, !, c*!] v[a, !, c*f] m[a] s[1, c, b, !] b[c*!+c*!+c*f] -> y[a, b, c*f]",
+    ),
+    Case(
+        "MultiHeadAttention with a cache, in order",
+        "(float[2,5,12] q, float[2,5,12] k, float[2,5,12] v, float[2,3,4,4] h, float[2,3,4,4] i)"
+        "=> (float[2,5,12] y, float[2,3,9,4] l, float[2,3,9,4] w)"
+        "{ y, l, w = com.microsoft.MultiHeadAttention<num_heads=3, unidirectional=1>(q, k, v, , , , h, i) }",
+        "q[a, !, c*!] k[a, !, c*!] v[a, !, c*!] h[a, c, !, !] i[a, c, !, !] -> y[a, !, c*!] l[a, c, !, !] w[a, c, !, !]",
+    ),
+    Case(
+        "GroupQueryAttention",
+        "(float[2,5,64] q, float[2,5,32] k, float[2,5,32] v) => (float[2,5,64] y, float[2,2,5,16] l, float[2,2,5,16] w)"
+        "<int32[2] n = {4, 4}, int32 t = {5}, float[9,8] c, float[9,8] s>"
+        "{ y, l, w = com.microsoft.GroupQueryAttention<num_heads=4, kv_num_heads=2, do_rotary=1>(q, k, v, , , n, t, c, s) }",
+        "q[a, !, c*d*!] k[a, !, c*!] v[a, !, c*!] c[!, !] s[!, !] -> y[a, !, c*d*!] l[a, c, !, !] w[a, c, !, !]",
+    ),
+    Case(
+        "packed Attention",
+        "(float[2,5,6] x, int32[2,5] m) => (float[2,5,12] y) <float[6,36] w, float[36] b>"
+        "{ y = com.microsoft.Attention<num_heads=3>(x, w, b, m) }",
+        "x[a, !, c] m[a, !] w[c, e*!+e*!+e*!] b[e*!+e*!+e*!] -> y[a, !, e*!]",
+    ),
+    Case(
+        "packed Attention of three widths",
+        "(float[2,5,6] x) => (float[2,5,15] y) <float[6,39] w, float[39] b>"
+        "{ y = com.microsoft.Attention<num_heads=3, qkv_hidden_sizes=[12,12,15], unidirectional=1>(x, w, b) }",
+        "x[a, !, c] w[c, d*!+d*!+d*f] b[d*!+d*!+d*f] -> y[a, !, d*f]",
+    ),
+    Case(
+        "RotaryEmbedding of com.microsoft",
+        "(float[2,5,12] x, int64[2,5] p) => (float[2,5,12] y) <float[40,2] c, float[40,2] s>"
+        "{ y = com.microsoft.RotaryEmbedding(x, p, c, s) }",
+        "x[a, b, c*!] p[a, b] c[!, !] s[!, !] -> y[a, b, c*!]",
+    ),
+    Case(
+        "RotaryEmbedding of com.microsoft from a position on",
+        "(float[2,3,5,4] x) => (float[2,3,5,4] y) <int64[1] p = {2}, float[40,2] c, float[40,2] s>"
+        "{ y = com.microsoft.RotaryEmbedding(x, p, c, s) }",
+        "x[a, b, !, !] c[!, !] s[!, !] -> y[a, b, !, !]",
+    ),
+    Case(
+        "RotaryEmbedding of com.microsoft in part",
+        "(float[2,5,12] x, int64[2,5] p) => (float[2,5,12] y) <float[40,1] c, float[40,1] s>"
+        "{ y = com.microsoft.RotaryEmbedding<num_heads=3, rotary_embedding_dim=2>(x, p, c, s) }",
+        "x[a, b, c*!] p[a, b] c[!, 1] s[!, 1] -> y[a, b, c*!]",
+    ),
+    Case(
+        "DynamicQuantizeMatMul",
+        "(float[2,5,3] x) => (float[2,5,4] y) <uint8[3,4] w, float[4] k, uint8[4] z, float[4] b>"
+        "{ y = com.microsoft.DynamicQuantizeMatMul(x, w, k, z, b) }",
+        "x[a, b, c] w[c, d] k[d] z[d] b[d] -> y[a, b, d]",
+    ),
+    Case(
+        "QGemm",
+        "(uint8[2,3] x) => (uint8[2,4] y) <float k = {0.1}, uint8 o = {3}, int8[4,3] w, float[4] l, int8[4] p, int32[4] b,"
+        " float m = {0.07}> { y = com.microsoft.QGemm<transB=1>(x, k, o, w, l, p, b, m, o) }",
+        "x[a, b] w[c, b] l[c] p[c] -> y[a, c]",
+    ),
+    Case(
+        "QLinearConcat",
+        "(uint8[2,3] x, uint8[2,4] z) => (uint8[2,7] y) <float k = {0.1}, uint8 o = {3}, float l = {0.05}>"
+        "{ y = com.microsoft.QLinearConcat<axis=1>(k, o, x, l, o, z, k, o) }",
+        "x[a, b] z[a, c] -> y[a, b+c]",
+    ),
+    *(
+        Case(
+            f"{op}{layout}",
+            f"(uint8[{shape}] x) => (uint8[{result}] y) <float k = {{0.1}}, uint8 o = {{3}}, float l = {{0.03}}>"
+            f"{{ y = com.microsoft.{op}<{kernel}{layout}>(x, k, o, l, o) }}",
+            expect,
+        )
+        for op, shape, result, kernel, layout, expect in (
+            ("QLinearAveragePool", "2,3,4,4", "2,3,3,3", "kernel_shape=[2,2]", "", "x[a, b, !, !] -> y[a, b, !, !]"),
+            (
+                *("QLinearAveragePool", "2,4,4,3", "2,3,3,3", "kernel_shape=[2,2]", ", channels_last=1"),
+                "x[a, !, !, d] -> y[a, !, !, d]",
+            ),
+            ("QLinearGlobalAveragePool", "2,3,4,4", "2,3,1,1", "channels_last=0", "", "x[a, b, !, !] -> y[a, b, 1, 1]"),
+        )
+    ),
+    *(
+        Case(
+            f"QLinearSoftmax opset {opset}",
+            "(uint8[2,3,4] x) => (uint8[2,3,4] y) <float k = {0.7}, uint8 o = {3}, float l = {0.005}>"
+            f"{{ y = com.microsoft.QLinearSoftmax<axis=1, opset={opset}>(x, k, o, l, o) }}",
+            expect,
+        )
+        for opset, expect in ((12, "x[a, !, !] -> y[a, !, !]"), (13, "x[a, !, c] -> y[a, !, c]"))
+    ),
+    Case(
+        "QLinearWhere",
+        "(bool[2,3] c, uint8[2,3] x, uint8[3] z) => (uint8[2,3] y) <float k = {0.1}, uint8 o = {3}, float l = {0.05}>"
+        "{ y = com.microsoft.QLinearWhere(c, x, k, o, z, l, o, l, o) }",
+        "c[a, b] x[a, b] z[b] -> y[a, b]",
+    ),
     *(
         Case(
             op,
