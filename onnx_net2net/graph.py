@@ -238,7 +238,7 @@ class Graph:
         """Lets a standard operator of the same shape stand in for one that ONNX does not know.
 
         Returns:
-            The outputs of which only the file can tell the shapes: all if there is none, else all but the first.
+            The outputs of which only the file can tell the shapes: all if there is none, else those it lacks.
         """
         rule = rules.find(node.op_type, node.domain, self.opset(node.domain))
         found = rule.stand_in if rule is not None else None
@@ -249,9 +249,9 @@ class Graph:
         inputs = [node.input[slot] for slot in found.slots if slot < len(node.input)]
         schema = onnx.defs.get_schema(found.op, self.opset(""), "")
         attributes = [a for a in node.attribute if a.name in schema.attributes]
-        node.CopyFrom(helper.make_node(found.op, inputs, outputs[:1], node.name, **found.attributes))
+        node.CopyFrom(helper.make_node(found.op, inputs, outputs[: found.outputs], node.name, **found.attributes))
         node.attribute.extend(attributes)
-        return outputs[1:]
+        return outputs[found.outputs :]
 
     def _can_stand_in(self, found: rules.StandIn, node: NodeProto) -> bool:
         """Whether the model knows the operator, the node has the inputs that it needs, and no attribute forbids it."""

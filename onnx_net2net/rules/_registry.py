@@ -29,6 +29,7 @@ class StandIn:
         attributes: Attributes to set, beside those that both have.
         needed: How many of the slots have to be given.
         unless: An attribute of the other operator that changes the shape.
+        outputs: How many of the outputs it has.
     """
 
     op: str
@@ -36,6 +37,7 @@ class StandIn:
     attributes: Mapping[str, Any] = field(default_factory=dict)
     needed: int = 1
     unless: str = ""
+    outputs: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,19 +136,10 @@ def passes(op: str, axis: Passes, *, stored: bool = False, zero: int | None = No
     rules[:] = [replace(rule, passes=axis, stored=stored, zero=zero) for rule in rules]
 
 
-def stands_for(
-    op: str,
-    domain: str,
-    standard: str,
-    slots: tuple[int, ...],
-    *,
-    needed: int = 1,
-    attributes: Mapping[str, Any] | None = None,
-    unless: str = "",
-) -> None:
+def stands_for(op: str, domain: str, standard: str, slots: tuple[int, ...], **more: Any) -> None:
     """States of an operator that has a rule which standard operator has the same result shape and type."""
     rules = _RULES[domain, op]
-    rules[:] = [replace(rule, stand_in=StandIn(standard, slots, attributes or {}, needed, unless)) for rule in rules]
+    rules[:] = [replace(rule, stand_in=StandIn(standard, slots, **more)) for rule in rules]
 
 
 def find(op: str, domain: str, opset: int) -> Rule | None:

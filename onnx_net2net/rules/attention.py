@@ -9,13 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from onnx_net2net.errors import Declined
-from onnx_net2net.facts import Equal, Fact, Node, Pin, Size
+from onnx_net2net.facts import Equal, Fact, Node, Pin, Size, Terms
 from onnx_net2net.rules._registry import rule
 from onnx_net2net.rules.elementwise import broadcast
 from onnx_net2net.rules.joining import others
 from onnx_net2net.unify import Term, fresh, product
-
-Terms = tuple[Term, ...]
 
 
 def equal(given: Terms, *wanted: Term) -> list[Fact]:
@@ -101,7 +99,7 @@ def parts(q: Terms, k: Terms, v: Terms, heads: int, groups: int) -> Parts:
     ranks = {len(terms) for terms in (q, k, v)}
     if len(ranks) > 1 or not ranks <= {3, 4}:
         raise Declined("its queries, keys and values do not have one rank")
-    if groups < 1 or heads % groups:
+    if min(heads, groups) < 1 or heads % groups:
         raise Declined("its heads of queries do not divide among those of keys")
     place = 1 if ranks == {3} else 2
     widths = (share(k[2], groups), share(v[2], groups)) if ranks == {3} else (fresh(k[3].size), fresh(v[3].size))

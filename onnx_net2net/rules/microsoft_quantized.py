@@ -1,6 +1,9 @@
 """Quantised operators of com.microsoft, as onnxruntime's quantiser writes them."""
 
-from onnx_net2net.facts import Equal, Fact, Node
+from dataclasses import replace
+
+from onnx_net2net.errors import Declined
+from onnx_net2net.facts import Contract, Equal, Fact, Node
 from onnx_net2net.rules._registry import rule, stands_for
 from onnx_net2net.rules.elementwise import broadcast
 from onnx_net2net.rules.joining import concat
@@ -8,7 +11,34 @@ from onnx_net2net.rules.linear import gemm, matmul
 from onnx_net2net.rules.microsoft import DOMAIN
 from onnx_net2net.rules.normalization import softmax, softmax_flattened
 from onnx_net2net.rules.quantized import moved, only, scalar, steps, with_zero
+from onnx_net2net.rules.recurrent import layer
 from onnx_net2net.spec import parse
+
+
+@rule(
+    "DynamicQuantizeLSTM",
+    domain=DOMAIN,
+    notation="X[!T, B, I] W[!D, I, 4H] R[D, H, 4H] and the rest as LSTM, scales[D, 4H] zeros[D, 4H] -> Y[T, D, B, H]"
+    " Y_h[D, B, H] Y_c[D, B, H]  contract I @ W  contract H @ R  size H @ hidden_size",
+)
+def dynamic_lstm(node: Node) -> list[Fact]:
+    facts: list[Fact] = []
+    for slot in range(8, 12):  # scale and zero point of W, then of R
+        terms, weight = node.x(slot), node.x(1 if slot < 10 else 2)
+        if len(terms) > 1 and terms[0].size > 1:
+            raise Declined("each direction has scales of its own for each column")
+        facts += [Equal(a, b) for a, b in zip(terms, (weight[0], weight[2]), strict=False) if a.size > 1]
+    return facts + [_with_zeros(node, fact) for fact in layer(node, 4, turned=True)]
+
+
+def _with_zeros(node: Node, fact: Fact) -> Fact:
+    """Says of both weights where their zero points are, which may vary by column."""
+    if not isinstance(fact, Contract):
+        return fact
+    (weight,) = fact.operands
+    zero = {1: 9, 2: 11}[weight.slot]
+    channel = 2 if len(node.x(zero)) > 1 else 0
+    return Contract(fact.over, (replace(weight, zero=zero, channel=channel),))
 
 
 @rule(
@@ -86,6 +116,7 @@ def qlinear_where(node: Node) -> list[Fact]:
     return [fact for slot in (0, 1, 4) for fact in broadcast(node.x(slot), node.y())]
 
 
+stands_for("DynamicQuantizeLSTM", DOMAIN, "LSTM", (0, 1, 2), outputs=3)
 stands_for("DynamicQuantizeMatMul", DOMAIN, "MatMul", (0, 1))
 stands_for("QGemm", DOMAIN, "Gemm", (0, 3))
 for _op in ("QLinearAdd", "QLinearMul"):

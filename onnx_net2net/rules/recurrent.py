@@ -1,11 +1,12 @@
 """Recurrent layers. All gates and both directions share one hidden axis, and the recurrence contracts it."""
 
 from collections.abc import Sequence
+from functools import partial
 
 from onnx_net2net.errors import Declined
-from onnx_net2net.facts import Contract, Equal, Fact, Node, Operand, Pin, Size
-from onnx_net2net.rules._registry import Apply, register
-from onnx_net2net.unify import Term, concatenation, fresh
+from onnx_net2net.facts import Contract, Equal, Fact, Node, Operand, Pin, Size, Terms
+from onnx_net2net.rules._registry import register
+from onnx_net2net.unify import concatenation, fresh
 
 GATES = {"GRU": 3, "LSTM": 4, "RNN": 1}
 POINTWISE = frozenset(
@@ -25,45 +26,44 @@ def _notation(op: str) -> str:
     )
 
 
-def recurrent(gates: int) -> Apply:
-    """The rule of a layer with ``gates`` gates; in the notation 4H is H + H + H + H."""
+def layer(node: Node, gates: int, *, turned: bool = False) -> list[Fact]:
+    """What holds of a layer with ``gates`` gates; in the notation 4H is H + H + H + H.
 
-    def facts_of(node: Node) -> list[Fact]:
-        _check_activations(node)
-        if any(len(node.x(slot)) != 3 for slot in range(3)):
-            raise Declined("its operands do not have rank 3")
-        first = bool(node.attr("layout", 0))  # the batch
-        x = node.x(0)
-        batch, time = (fresh(x[i].size) for i in ((0, 1) if first else (1, 0)))
-        directions, taken, hidden = (fresh(t.size) for t in (node.x(1)[0], node.x(1)[2], node.x(2)[2]))
-        state = (batch, directions, hidden) if first else (directions, batch, hidden)
-        every = (batch, time, directions, hidden) if first else (time, directions, batch, hidden)
-
-        def rows(n: int) -> Term:
-            return concatenation(*[hidden] * n)
-
-        inputs = [
-            (batch, time, taken) if first else (time, batch, taken),
-            (directions, rows(gates), taken),
-            (directions, rows(gates), hidden),
-            (directions, rows(2 * gates)),
-            (batch,),
-            state,
-            state,
-            (directions, rows(3)),
-        ]
-        written = [Size("hidden_size", ((0, hidden, 1),))] if "hidden_size" in node.attributes else []
-        return [
-            *_equal(node.inputs, inputs),
-            *_equal(node.outputs, [every, state, state]),
-            Contract(taken, (Operand(1, 2, taken),)),
-            Contract(hidden, (Operand(2, 2, hidden),)),
-            Pin(time, "it goes through it step by step"),
-            Pin(directions, "it holds the directions"),
-            *written,
-        ]
-
-    return facts_of
+    Args:
+        node: The layer.
+        gates: How many gates it has.
+        turned: Whether its weights are stored with the gates last.
+    """
+    _check_activations(node)
+    if any(len(node.x(slot)) != 3 for slot in range(3)):
+        raise Declined("its operands do not have rank 3")
+    first = bool(node.attr("layout", 0))  # the batch
+    x, w, r, along = node.x(0), node.x(1), node.x(2), 1 if turned else 2
+    batch, time = (fresh(x[i].size) for i in ((0, 1) if first else (1, 0)))
+    directions, taken, hidden = (fresh(term.size) for term in (w[0], w[along], r[along]))
+    state = (batch, directions, hidden) if first else (directions, batch, hidden)
+    every = (batch, time, directions, hidden) if first else (time, directions, batch, hidden)
+    one, two, peeps = (concatenation(*[hidden] * n) for n in (gates, 2 * gates, 3))
+    inputs = [
+        (batch, time, taken) if first else (time, batch, taken),
+        (directions, taken, one) if turned else (directions, one, taken),
+        (directions, hidden, one) if turned else (directions, one, hidden),
+        (directions, two),
+        (batch,),
+        state,
+        state,
+        (directions, peeps),
+    ]
+    written = [Size("hidden_size", ((0, hidden, 1),))] if "hidden_size" in node.attributes else []
+    return [
+        *_equal(node.inputs, inputs),
+        *_equal(node.outputs, [every, state, state]),
+        Contract(taken, (Operand(1, along, taken),)),
+        Contract(hidden, (Operand(2, along, hidden),)),
+        Pin(time, "it goes through it step by step"),
+        Pin(directions, "it holds the directions"),
+        *written,
+    ]
 
 
 def _check_activations(node: Node) -> None:
@@ -72,7 +72,7 @@ def _check_activations(node: Node) -> None:
         raise Declined(f"its activation {strange[0]} is not known")
 
 
-def _equal(given: Sequence[tuple[Term, ...] | None], wanted: Sequence[tuple[Term, ...]]) -> list[Fact]:
+def _equal(given: Sequence[Terms | None], wanted: Sequence[Terms]) -> list[Fact]:
     """Equates the dimensions of the operands that are given."""
     facts: list[Fact] = []
     for terms, named in zip(given, wanted, strict=False):
@@ -83,4 +83,4 @@ def _equal(given: Sequence[tuple[Term, ...] | None], wanted: Sequence[tuple[Term
 
 
 for _op, _gates in GATES.items():
-    register(_op, recurrent(_gates), _notation(_op), since=7)
+    register(_op, partial(layer, gates=_gates), _notation(_op), since=7)

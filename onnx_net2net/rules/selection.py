@@ -1,11 +1,10 @@
 """Operators that select, write or order positions along an axis."""
 
 from onnx_net2net.errors import Declined
-from onnx_net2net.facts import Equal, Fact, Node, Pin, normal_axis
+from onnx_net2net.facts import Equal, Fact, Node, Pin, Terms, normal_axis
 from onnx_net2net.rules._registry import rule
 from onnx_net2net.rules.elementwise import broadcast
 from onnx_net2net.rules.joining import others
-from onnx_net2net.unify import Term
 
 INDEXED = "it is indexed by position"
 WRITTEN = "two of its units may be written to one position"
@@ -105,7 +104,7 @@ def top_k(node: Node) -> list[Fact]:
     return facts
 
 
-def _beside(x: tuple[Term, ...], indices: tuple[Term, ...], axis: int) -> list[Fact]:
+def _beside(x: Terms, indices: Terms, axis: int) -> list[Fact]:
     """Along other axes an index belongs to the unit in its place; if there are fewer, only the first have one."""
     facts: list[Fact] = []
     for i, (a, b) in enumerate(zip(x, indices, strict=True)):

@@ -112,6 +112,31 @@ MICROSOFT = [
         "{ y = com.microsoft.RotaryEmbedding<num_heads=3, rotary_embedding_dim=2>(x, p, c, s) }",
         "x[a, b, c*!] p[a, b] c[!, 1] s[!, 1] -> y[a, b, c*!]",
     ),
+    *(
+        Case(
+            f"DynamicQuantizeLSTM, {name}",
+            f"(float[4,3,3] x) => (float[4,{d},3,2] y, float[{d},3,2] h)"
+            f"<uint8[{d},3,8] w, uint8[{d},2,8] r, float[{d},16] b, float[{scale}] k, uint8[{scale}] z = {{{zeros}}},"
+            f" float[{scale}] l, uint8[{scale}] o = {{{zeros}}}>"
+            f'{{ y, h = com.microsoft.DynamicQuantizeLSTM<hidden_size=2, direction="{direction}">'
+            "(x, w, r, b, , , , , k, z, l, o) }",
+            expect,
+            low=-0.3,
+            high=0.3,
+        )
+        for name, d, direction, scale, zeros, expect in (
+            (
+                *("a scale for each direction", 2, "bidirectional", "2", "3, 2"),
+                "x[!, b, c] w[!, c, e+e+e+e] r[!, e, e+e+e+e] b[!, e+e+e+e+e+e+e+e] k[!] z[!] l[!] o[!]"
+                " -> y[!, !, b, e] h[!, b, e]",
+            ),
+            (
+                *("a scale for each column", 1, "forward", "1,8", ", ".join("3" * 8)),
+                "x[!, b, c] w[1, c, d+d+d+d] r[1, d, d+d+d+d] b[1, d+d+d+d+d+d+d+d] k[1, d+d+d+d] z[1, d+d+d+d]"
+                " l[1, d+d+d+d] o[1, d+d+d+d] -> y[!, 1, b, d] h[1, b, d]",
+            ),
+        )
+    ),
     Case(
         "DynamicQuantizeMatMul",
         "(float[2,5,3] x) => (float[2,5,4] y) <uint8[3,4] w, float[4] k, uint8[4] z, float[4] b>"
