@@ -28,6 +28,7 @@ def fused_conv(node: Node) -> list[Fact]:
 
 @rule(
     "FusedMatMul",
+    "TransposeMatMul",
     domain=DOMAIN,
     notation="A[..., M, K] B[..., K, N] -> Y[..., M, N]  contract K @ A|B  (transA, transB)",
 )
@@ -78,6 +79,17 @@ def simplified_layer_normalization(node: Node) -> list[Fact]:
     return layer_normalization(node)
 
 
+_CAUSAL = "X[N, C, !...] W[C, !one, !...] bias[C] past[N, C, !...] -> Y[N, C, !...] present[N, C, !...]"
+_causal = parse(_CAUSAL)
+
+
+@rule("CausalConvWithState", domain=DOMAIN, notation=_CAUSAL)
+def causal_conv(node: Node) -> list[Fact]:
+    if node.attr("channels_last", 0) or node.attr("state_window", 0):
+        raise Declined("its channels come last, or it keeps several states")
+    return _causal.facts(node)
+
+
 _EMBED = (
     "ids[B, S] segments[B, S] words[!V, d] positions[!P, d] kinds[!T, d] gamma[d] beta[d] mask[B, S] places[B, S]"
     " -> Y[B, S, d] mask_index[B] sum[B, S, d]  uniform d"
@@ -100,6 +112,7 @@ def fused_gemm(node: Node) -> list[Fact]:
     return gemm(node)
 
 
+stands_for("CausalConvWithState", DOMAIN, "Identity", (0,))
 stands_for("EmbedLayerNormalization", DOMAIN, "Gather", (2, 0))
 stands_for("FusedGemm", DOMAIN, "Gemm", (0, 1, 2))
 stands_for("FusedConv", DOMAIN, "Conv", (0, 1, 2))

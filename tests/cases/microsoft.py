@@ -20,11 +20,20 @@ MICROSOFT = [
         '{ y = com.microsoft.FusedConv<group=2, activation="Relu">(x, w, b, z) }',
         "x[a, b*c, !, !] z[a, b*f, !, !] w[b*f, c, 1, 1] b[b*f] -> y[a, b*f, !, !]",
     ),
+    *(
+        Case(
+            op,
+            "(float[2,3,5] x) => (float[2,5,4] y) <float[4,3] w>"
+            f"{{ y = com.microsoft.{op}<transA=1, transB=1, alpha=0.5>(x, w) }}",
+            "x[a, b, c] w[d, b] -> y[a, c, d]",
+        )
+        for op in ("FusedMatMul", "TransposeMatMul")
+    ),
     Case(
-        "FusedMatMul",
-        "(float[2,3,5] x) => (float[2,5,4] y) <float[4,3] w>"
-        "{ y = com.microsoft.FusedMatMul<transA=1, transB=1, alpha=0.5>(x, w) }",
-        "x[a, b, c] w[d, b] -> y[a, c, d]",
+        "CausalConvWithState of com.microsoft",
+        "(float[2,3,5] x, float[2,3,3] p) => (float[2,3,5] y, float[2,3,3] q) <float[3,1,4] w, float[3] b>"
+        '{ y, q = com.microsoft.CausalConvWithState<activation="silu">(x, w, b, p) }',
+        "x[a, b, !] p[a, b, !] w[b, 1, !] b[b] -> y[a, b, !] q[a, b, !]",
     ),
     Case(
         "SkipLayerNormalization",
