@@ -1,63 +1,64 @@
-"""Net2DeeperNet: model + Plan -> student with identity layers inserted after activations.
+"""Net2DeeperNet: model + request -> Plan, and model + Plan -> student with new layers, or blocks, inside.
 
-An identity layer and a second activation follow an activation f exactly where f(f(x)) = f(x).
 Source: arXiv 1511.05641, section 3.3.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import onnx
-import onnx_graphsurgeon as gs
-from numpy.typing import NDArray
-from onnx import ModelProto, NodeProto, helper, numpy_helper
-from onnx_graphsurgeon.exporters.onnx_exporter import OnnxExporter
+from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-from onnx_net2net import rules
-from onnx_net2net.axes import atoms
 from onnx_net2net.axis_map import AxisMap
-from onnx_net2net.errors import RequestError, UsageError
-from onnx_net2net.facts import Node
-from onnx_net2net.graph import FLOATS, Graph, attributes, label
+from onnx_net2net.blocks import Blocks, copy_of, duplicate
+from onnx_net2net.errors import Declined, RequestError, UsageError
+from onnx_net2net.graph import HUGE, Graph
+from onnx_net2net.layers import build, roles
 from onnx_net2net.names import Names
-from onnx_net2net.plan import Layer, Plan, check_teacher, fingerprint
+from onnx_net2net.places import Place, Places, choices, name_of, why_no_norm
+from onnx_net2net.plan import BlockCopy, Layer, Mode, Plan, Statistics, check_teacher, fingerprint
 
 Kernel = tuple[int, ...]
+Measure = Callable[[Mapping[str, int]], Mapping[str, Statistics]]
+"""From tensors, each with its axis of channels, to their statistics."""
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """An activation that a layer can follow, or why none can.
+class Ask:
+    """What is asked of every layer.
 
     Attributes:
-        node: Position of the activation.
-        tensor: Its output.
-        kind: ``Conv``, ``Gemm`` or ``MatMul``; empty if no layer fits.
-        channels: Units of the axis that the layer works on.
-        rank: Dimensions of the tensor.
-        refusal: Why no identity layer is exact here.
+        mode: What makes it exact; None for what each place allows.
+        kernels: Kernels of convolutions, a layer for each; None for 3, or 1 where a side has one position.
+        count: How many layers of each.
+        group: Groups of convolutions, or ``depthwise``.
+        batch_norm: Whether identity layers get BatchNormalization.
+        measure: Where its statistics come from; None for 0 and 1.
+        random: Whether weights are random, as a baseline; nothing is exact then.
     """
 
-    node: int
-    tensor: str
-    kind: str
-    channels: int
-    rank: int
-    refusal: str = ""
+    mode: Mode | None = None
+    kernels: Sequence[Kernel] | None = None
+    count: int = 1
+    group: int | str = 1
+    batch_norm: bool = False
+    measure: Measure | None = None
+    random: bool = False
 
 
-def kernels(given: Any) -> list[Kernel]:
+def kernels(given: Any) -> list[Kernel] | None:
     """``3``, ``(1, 7)`` or ``[(1, 7), (7, 1)]`` as a list of kernels.
 
     Raises:
         UsageError: If a size is not odd and positive: the identity needs a centre.
     """
     if given is None:
-        given = 3
+        return None
     if isinstance(given, int):
         given = [(given,)]
     if all(isinstance(item, int) for item in given):
@@ -70,168 +71,217 @@ def kernels(given: Any) -> list[Kernel]:
     return found
 
 
-def places(found: AxisMap) -> list[Place]:
-    """Every activation (or other idempotent function) of the model, in graph order."""
-    result = []
-    for i, proto in enumerate(found.graph.nodes):
-        if i in found.graph.constant_nodes or not _idempotent(found.graph, i):
-            continue
-        result.append(_place(found, i, proto))
-    return result
-
-
-def _idempotent(graph: Graph, i: int) -> bool:
-    proto = graph.nodes[i]
-    opset = graph.opset(proto.domain)
-    rule = rules.find(proto.op_type, proto.domain, opset)
-    if rule is None:
-        return False
-    constants = frozenset(s for s, name in enumerate(proto.input) if name in graph.constants)
-    inputs = [() if name else None for name in proto.input]
-    return rule.idempotent(Node(proto.op_type, opset, attributes(proto), inputs, [()], constants=constants))
-
-
-def _place(found: AxisMap, i: int, proto: NodeProto) -> Place:
-    name = proto.output[0]
-    shape = found.graph.shape(name)
-    if shape is None:
-        return Place(i, name, "", 0, 0, "its shape is not known")
-    rank = len(shape)
-    if found.graph.dtype(name) not in FLOATS:
-        return Place(i, name, "", 0, rank, "it is not of a floating point type")
-    if rank < 2:
-        return Place(i, name, "", 0, rank, f"a tensor of rank {rank} has no axis of channels")
-    axis = channel_axis(found, name)
-    if any(found.axes[part.name].dynamic for part in atoms(found.dims[name][axis])):
-        return Place(i, name, "", 0, rank, f"the size of its axis {axis} is dynamic")
-    if axis == rank - 1:
-        kind = "Gemm" if rank == 2 and found.graph.opset("") >= GEMM_WITHOUT_C else "MatMul"
-    elif axis == 1 and 3 <= rank <= 5:
-        kind = "Conv"
-    else:
-        return Place(i, name, "", 0, rank, f"no layer works on axis {axis} of a tensor of rank {rank}")
-    if not _takes(found.graph, kind, found.graph.dtype(name)):
-        return Place(i, name, "", 0, rank, f"{kind} does not take its type in opset {found.graph.opset('')}")
-    return Place(i, name, kind, shape[axis], rank)
-
-
-GEMM_WITHOUT_C = 11
-"""First opset in which Gemm does without its third input."""
-
-
-def _takes(graph: Graph, kind: str, dtype: int) -> bool:
-    """Whether an operator is defined for an element type in the model's opset."""
-    schema = onnx.defs.get_schema(kind, graph.opset(""), "")
-    name = helper.tensor_dtype_to_string(dtype).removeprefix("TensorProto.").lower()
-    return f"tensor({name})" in schema.inputs[0].types
-
-
-def channel_axis(found: AxisMap, name: str) -> int:
-    """The axis of a tensor that weights work on; without a sign of one, axis 1 (the last of a matrix)."""
-    dims = found.dims[name]
-    for place, dim in enumerate(dims):
-        if place and any(found.axes[axis.name].initializers for axis in atoms(dim)):
-            return place
-    return 1
-
-
-def plan_layers(found: AxisMap, after: str | Sequence[str], wanted: Sequence[Kernel], seed: int) -> Plan:
-    """The plan that inserts layers at the places that are named.
+def plan_layers(found: AxisMap, after: str | Sequence[str], ask: Ask, seed: int) -> tuple[Plan, dict[str, str]]:
+    """The plan that inserts layers at the places that are named, and why it skips others.
 
     Raises:
-        RequestError: If a name is unknown, or no identity layer is exact there.
+        RequestError: If a name is unknown, or no such layer is exact there.
     """
-    every = places(found)
+    planner = _Planner(Places(found), Names(found.graph), ask)
+    chosen = planner.every() if after == "every" else planner.named([after] if isinstance(after, str) else after)
+    layers = planner.layers(chosen)
+    return Plan(fingerprint(found.graph.model), seed, layers=tuple(layers)), planner.skipped
+
+
+def plan_blocks(found: AxisMap, wanted: str | Sequence[str], count: int, seed: int) -> tuple[Plan, dict[str, str]]:
+    """The plan that copies the residual blocks that are named, and why it skips others.
+
+    Raises:
+        RequestError: If a name is unknown, or no copy of the block is exact.
+    """
+    finder = Blocks(found)
+    skipped: dict[str, str] = {}
+    if wanted == "every":
+        every = finder.every()
+        chosen = [block for block in every if not block.refusal]
+        skipped = {block.tensor: block.refusal for block in every if block.refusal}
+    else:
+        chosen = [finder.named(name) for name in ([wanted] if isinstance(wanted, str) else wanted)]
     names = Names(found.graph)
-    if after == "every":
-        chosen = [place for place in every if place.kind and not place.refusal]
-    else:
-        chosen = [_find(found, every, name) for name in ([after] if isinstance(after, str) else after)]
-    layers: list[Layer] = []
-    for place in dict.fromkeys(chosen):
-        for kernel in wanted if place.kind == "Conv" else [()]:
-            layers.append(_layer(found.graph, place, kernel, names))
-    return Plan(fingerprint(found.graph.model), seed, layers=tuple(layers))
+    copies = [copy_of(found.graph, block, names) for block in dict.fromkeys(chosen) for _ in range(count)]
+    return Plan(fingerprint(found.graph.model), seed, blocks=tuple(copies)), skipped
 
 
-def check_layers(found: AxisMap, plan: Plan) -> None:
-    """Makes sure that the layers of a plan, which may come from a file, are exact where it puts them.
+class _Planner:
+    """Decides which layer each place gets."""
+
+    def __init__(self, places: Places, names: Names, ask: Ask) -> None:
+        self.graph = places.graph
+        self.places = places
+        self.names = names
+        self.ask = ask
+        self.skipped: dict[str, str] = {}
+
+    def every(self) -> list[tuple[Place, Mode]]:
+        """Each activation with the mode of its layers, but for those where none fits."""
+        chosen = []
+        for place in self.places.every():
+            try:
+                chosen.append((place, self._mode(place)))
+            except Declined as why:
+                self.skipped[place.tensor] = str(why)
+        return chosen
+
+    def named(self, names: Sequence[str]) -> list[tuple[Place, Mode]]:
+        """The places of these names.
+
+        Raises:
+            RequestError: If no layer as asked is exact there.
+        """
+        places = dict.fromkeys(self.places.named(name) for name in names)
+        chosen = []
+        for place in places:
+            try:
+                chosen.append((place, self._mode(place)))
+            except Declined as why:
+                ways = choices(place.modes) if self.ask.mode in dict(place.refused) else choices(())
+                raise _refused(self.graph, place, str(why), ways) from why
+        return chosen
+
+    def _mode(self, place: Place) -> Mode:
+        """The mode of the layers at a place.
+
+        Raises:
+            Declined: If no layer as asked fits.
+        """
+        if place.refusal:
+            raise Declined(place.refusal)
+        mode: Mode = self.ask.mode or ("identity" if self.ask.random or "identity" in place.modes else "residual")
+        if (why := place.why_not(mode)) and not (self.ask.random and mode == "identity"):
+            raise Declined(why)
+        if self.ask.batch_norm and mode == "identity" and (why := why_no_norm(self.graph, place)):
+            raise Declined(why)
+        for kernel in self._kernels(place):
+            self._check(place, kernel)
+        return mode
+
+    def _check(self, place: Place, kernel: Kernel) -> None:
+        """Raises Declined if a kernel or the groups do not fit."""
+        shown = "x".join(map(str, kernel))
+        if len(kernel) != len(place.sides):
+            raise Declined(f"a kernel of {shown} does not fit {len(place.sides)} spatial dimensions")
+        if self._group(place) < 1 or place.channels % self._group(place):
+            raise Declined(f"its {place.channels} channels do not make {self.ask.group} groups")
+        if any(n < 1 or n % 2 == 0 for n in kernel):
+            raise Declined(f"a kernel of {shown} has no centre")
+        if place.channels**2 * math.prod(kernel) // self._group(place) > HUGE // 2**8:
+            raise Declined(f"a weight with a kernel of {shown} is too large")
+
+    def _kernels(self, place: Place) -> list[Kernel]:
+        if place.kind != "Conv":
+            return [()]
+        if self.ask.kernels is None:
+            return [tuple(1 if side == 1 else 3 for side in place.sides)]
+        return [kernel * len(place.sides) if len(kernel) == 1 else kernel for kernel in self.ask.kernels]
+
+    def _group(self, place: Place) -> int:
+        if place.kind != "Conv":
+            return 1
+        return place.channels if self.ask.group == "depthwise" else int(self.ask.group)
+
+    def layers(self, chosen: Sequence[tuple[Place, Mode]]) -> list[Layer]:
+        """The layers at these places.
+
+        Raises:
+            RequestError: If statistics are too large for the type of a tensor.
+        """
+        normed = [place for place, mode in chosen if self.ask.batch_norm and mode == "identity"]
+        wanted = {place.tensor: place.axis for place in normed}
+        measured = self.ask.measure(wanted) if self.ask.measure and wanted else {}
+        layers: list[Layer] = []
+        for place, mode in chosen:
+            for _ in range(self.ask.count):
+                layers += [
+                    self._layer(place, mode, kernel, measured.get(place.tensor, ((), ())))
+                    for kernel in self._kernels(place)
+                ]
+        return layers
+
+    def _layer(self, place: Place, mode: Mode, kernel: Kernel, statistics: Statistics) -> Layer:
+        batch_norm = self.ask.batch_norm and mode == "identity"
+        names = [self.names.new(f"{place.tensor}_deeper_{role}") for role in roles(mode, batch_norm)]
+        layer = Layer(
+            place.kind, place.node, place.tensor, place.channels, kernel, self.graph.dtype(place.tensor), tuple(names)
+        )
+        more: dict[str, Any] = {
+            "group": self._group(place),
+            "batch_norm": batch_norm,
+            "mean": statistics[0],
+            "var": statistics[1],
+        }
+        layer = dataclasses.replace(layer, mode=mode, repeats=place.repeats, random=self.ask.random, **more)
+        if why := _bad_statistics(layer):
+            raise _refused(self.graph, place, why, "give other data")
+        return layer
+
+
+def _refused(graph: Graph, place: Place, why: str, way_out: str) -> RequestError:
+    return RequestError(why, way_out, op=name_of(graph, place), tensor=place.tensor)
+
+
+def _bad_statistics(layer: Layer) -> str:
+    """Why the statistics of a layer cannot be used, or an empty string."""
+    if {len(layer.mean), len(layer.var)} - {0 if not layer.mean else layer.channels}:
+        return "there is not one mean and variance for each channel"
+    dtype = helper.tensor_dtype_to_np_dtype(layer.dtype)
+    with np.errstate(over="ignore"):
+        typed = np.asarray([layer.mean, layer.var]).astype(dtype).astype(np.float64)
+    if not np.isfinite(typed).all() or any(v < 0 for v in layer.var):
+        return f"its mean or variance is no number that {np.dtype(dtype).name} can hold"
+    return ""
+
+
+def check_layers(found: AxisMap, plan: Plan) -> Plan:
+    """The plan, derived again layer by layer, since it may come from a file.
 
     Raises:
-        RequestError: If they are not, or the plan widens axes as well.
+        RequestError: If it does not come out the same, or widens axes as well.
     """
-    fit = {(p.node, p.tensor, p.kind, p.channels): p.rank for p in places(found) if not p.refusal}
-    names = [name for layer in plan.layers for name in layer.names]
-    free = len(set(names)) == len(names) and not set(names) & Names(found.graph).taken
-    for layer in plan.layers:
-        rank = fit.get((layer.after, layer.tensor, layer.kind, layer.channels))
-        sides = len(layer.kernel) == (rank - 2 if rank and layer.kind == "Conv" else 0)
-        centred = all(n > 0 and n % 2 for n in layer.kernel)
-        typed = layer.dtype == found.graph.dtype(layer.tensor) and len(layer.names) == 5
-        if not (rank and sides and centred and typed and free) or plan.axes or plan.constants or plan.sizes:
-            raise RequestError(
-                "a layer does not fit the model there",
-                "make the plan again with --plan-out",
-                op="plan",
-                tensor=layer.tensor,
-            )
+    places, finder, names = Places(found), Blocks(found), Names(found.graph)
+    layers: list[Layer] = []
+    blocks: list[BlockCopy] = []
+    items: list[Layer | BlockCopy] = [*plan.layers, *plan.blocks]
+    for item in items:
+        try:
+            if isinstance(item, Layer):
+                layers += _layer_again(item, places, names)
+            else:
+                blocks.append(copy_of(found.graph, finder.at(item.add), names))
+        except (RequestError, Declined) as error:
+            raise _does_not_fit(item.tensor) from error
+        if item != (layers if isinstance(item, Layer) else blocks)[-1]:
+            raise _does_not_fit(item.tensor)
+    again = Plan(fingerprint(found.graph.model), plan.seed, layers=tuple(layers), blocks=tuple(blocks))
+    if again != plan or type(plan.seed) is not int or plan.seed < 0 or (layers and blocks):
+        raise _does_not_fit("")
+    return again
 
 
-def _find(found: AxisMap, every: Sequence[Place], name: str) -> Place:
-    for place in every:
-        if name and name in (place.tensor, found.graph.nodes[place.node].name):
-            if place.refusal:
-                raise RequestError(
-                    place.refusal,
-                    "choose another place; inspect lists them",
-                    op=label(found.graph.nodes[place.node]),
-                    tensor=place.tensor,
-                )
-            return place
-    for node in found.graph.nodes:
-        if name and (name == node.name or name in node.output):
-            raise RequestError(
-                "an identity layer after it is not exact, since f(f(x)) is not f(x)",
-                "choose a Relu, Clip or another idempotent activation; inspect lists them",
-                op=node.op_type,
-                node=node.name,
-                tensor=node.output[0],
-            )
-    raise RequestError("no node or tensor has this name", "inspect lists the places", op="after", tensor=name)
+def _layer_again(layer: Layer, places: Places, names: Names) -> list[Layer]:
+    """What a request for this layer alone gives."""
+    ask = Ask(
+        layer.mode,
+        [layer.kernel] if layer.kernel else None,
+        group=layer.group,
+        batch_norm=layer.batch_norm,
+        measure=lambda axes: dict.fromkeys(axes, (layer.mean, layer.var)),
+        random=layer.random,
+    )
+    planner = _Planner(places, names, ask)
+    return planner.layers(planner.named([layer.tensor]))
 
 
-def _layer(graph: Graph, place: Place, kernel: Kernel, names: Names) -> Layer:
-    spatial = place.rank - 2
-    if place.kind == "Conv":
-        kernel = kernel * spatial if len(kernel) == 1 else kernel
-        if len(kernel) != spatial:
-            shown = "x".join(map(str, kernel))
-            raise RequestError(
-                f"a kernel of {shown} does not fit {spatial} spatial dimensions",
-                "give one side for each",
-                op=label(graph.nodes[place.node]),
-                tensor=place.tensor,
-            )
-    base = f"{place.tensor}_deeper"
-    made = [names.new(f"{base}_{what}") for what in ("weight", "layer", "linear", "activation", "input")]
-    return Layer(place.kind, place.node, place.tensor, place.channels, kernel, graph.dtype(place.tensor), tuple(made))
-
-
-def identity_weight(layer: Layer) -> NDArray[Any]:
-    """The weight of an identity layer: [C, C, *kernel] with a centre tap of one for a Conv, else [C, C]."""
-    dtype = helper.tensor_dtype_to_np_dtype(layer.dtype)
-    weight = np.zeros((layer.channels, layer.channels, *layer.kernel), dtype)
-    every = np.arange(layer.channels)
-    centre = [np.full_like(every, n // 2) for n in layer.kernel]
-    weight[(every, every, *centre)] = 1
-    return weight
+def _does_not_fit(tensor: str) -> RequestError:
+    return RequestError(
+        "a layer does not fit the model there", "make the plan again with --plan-out", op="plan", tensor=tensor
+    )
 
 
 def apply(model: ModelProto, plan: Plan) -> ModelProto:
-    """Inserts the layers of a plan.
+    """Inserts the layers and blocks of a plan.
 
-    The last activation of a place takes over the name of the teacher's tensor, so that all that reads it,
-    graph outputs and subgraphs included, stays as it is.
+    The last node at a place takes over the name of the teacher's tensor, so that all that reads it, graph outputs and
+    subgraphs included, stays as it is.
 
     Raises:
         RequestError: If the plan was made for another model.
@@ -240,48 +290,55 @@ def apply(model: ModelProto, plan: Plan) -> ModelProto:
         check_teacher(plan, model)
     student = ModelProto()
     student.CopyFrom(model)
-    by_place: dict[int, list[Layer]] = {}
-    for layer in plan.layers:
-        by_place.setdefault(layer.after, []).append(layer)
-    nodes = []
+    items: list[Layer | BlockCopy] = [*plan.layers, *plan.blocks]
+    at: dict[int, list[tuple[Layer | BlockCopy, np.random.Generator]]] = {}
+    for place, item in enumerate(items):
+        at.setdefault(item.after, []).append((item, np.random.default_rng([plan.seed, place])))
+    nodes: list[NodeProto] = []
+    graph = Graph(model) if plan.blocks else None
     for i, node in enumerate(student.graph.node):
         nodes.append(node)
-        if i in by_place:
-            nodes += _insert(student, node, by_place[i])
+        for tensor in dict.fromkeys(item.tensor for item, _ in at.get(i, ())):
+            here = [(item, rng) for item, rng in at[i] if item.tensor == tensor]
+            nodes += _insert(model, student, node, here, graph)
     del student.graph.node[:]
     student.graph.node.extend(nodes)
     return student
 
 
-def _insert(student: ModelProto, activation: NodeProto, layers: Sequence[Layer]) -> list[NodeProto]:
-    """The new nodes after one activation, whose own output gets a new name."""
+def _insert(
+    model: ModelProto,
+    student: ModelProto,
+    node: NodeProto,
+    items: Sequence[tuple[Layer | BlockCopy, np.random.Generator]],
+    graph: Graph | None,
+) -> list[NodeProto]:
+    """The new nodes after one tensor of a node, whose own output gets a new name."""
     made: list[NodeProto] = []
-    final = activation.output[0]
-    original = NodeProto()
-    original.CopyFrom(activation)
-    activation.output[0] = layers[0].names[4]
-    for layer, following in zip(layers, [*layers[1:], None], strict=True):
-        weight, name, linear, second, before = layer.names
-        value = identity_weight(layer)
-        student.graph.initializer.append(numpy_helper.from_array(value, weight))
-        if student.ir_version < 4:
-            student.graph.input.append(helper.make_tensor_value_info(weight, layer.dtype, value.shape))
-        made.append(_linear(layer, name, before, weight, linear))
-        again = NodeProto()
-        again.CopyFrom(original)
-        again.name = second
-        again.input[0] = linear
-        again.output[0] = following.names[4] if following else final
-        made.append(again)
+    final = items[0][0].tensor
+    node.output[list(node.output).index(final)] = _input(items[0][0])
+    for (item, rng), following in zip(items, [*items[1:], None], strict=True):
+        after = _input(following[0]) if following else final
+        if isinstance(item, BlockCopy):
+            assert graph is not None
+            built = duplicate(graph, item, after)
+        else:
+            built = build(item, model.graph.node[item.repeats] if item.repeats >= 0 else None, after, rng)
+        made += built.nodes
+        for name, value in built.weights.items():
+            _add_weight(student, name, value)
     return made
 
 
-def _linear(layer: Layer, name: str, before: str, weight: str, after: str) -> NodeProto:
-    """The linear node of a layer."""
-    attrs: dict[str, Any] = {}
-    if layer.kind == "Conv":
-        pads = [n // 2 for n in layer.kernel]
-        attrs = {"kernel_shape": list(layer.kernel), "pads": pads + pads}
-    node = gs.Node(layer.kind, name, attrs, [gs.Variable(before), gs.Variable(weight)], [gs.Variable(after)])
-    exported: NodeProto = OnnxExporter.export_node(node)
-    return exported
+def _input(item: Layer | BlockCopy) -> str:
+    """What a layer or a block reads."""
+    if isinstance(item, BlockCopy):
+        return item.names[0]
+    return item.names[roles(item.mode, item.batch_norm).index("input")]
+
+
+def _add_weight(student: ModelProto, name: str, value: Any) -> None:
+    tensor: TensorProto = numpy_helper.from_array(value, name)
+    student.graph.initializer.append(tensor)
+    if student.ir_version < 4:
+        student.graph.input.append(helper.make_tensor_value_info(name, tensor.data_type, tensor.dims))

@@ -14,12 +14,13 @@ from onnx.inliner import inline_local_functions
 
 from onnx_net2net._version import __version__
 from onnx_net2net.axis_map import AxisMap
+from onnx_net2net.calibrate import calibrate as measure
+from onnx_net2net.deepen import Ask, check_layers, kernels, plan_blocks, plan_layers
 from onnx_net2net.deepen import apply as insert_layers
-from onnx_net2net.deepen import check_layers, kernels, plan_layers
 from onnx_net2net.errors import NotEquivalentError, RequestError, UsageError
 from onnx_net2net.infer import infer
 from onnx_net2net.io import Model, digest, load, save
-from onnx_net2net.plan import SPLITS, Plan, Split, check_teacher
+from onnx_net2net.plan import MODES, SPLITS, Mode, Plan, Split, check_teacher
 from onnx_net2net.planner import complete, plan_widening
 from onnx_net2net.request import Width, pinned_by, sizes
 from onnx_net2net.verify import Verdict, verify
@@ -29,6 +30,7 @@ Asked = tuple[AxisMap, dict[str, int], dict[str, str]]
 """What inference found, the sizes wanted by axis, and why other axes keep theirs."""
 Globs = str | Sequence[str] | None
 PREFIX = "onnx_net2net."
+RANDOM = "random layers do not compute what the teacher does"
 
 
 class Expansion:
@@ -38,7 +40,7 @@ class Expansion:
         teacher: The teacher.
         base: What the plan changes: the teacher, its local functions inlined if an axis passes through one.
         plan: What makes the student.
-        skipped: Axes that were wanted and keep their size -> why.
+        skipped: Axes that were wanted and keep their size, or places that get no layer -> why.
         pinned: What pins the other axes of weights -> how many axes.
     """
 
@@ -53,9 +55,9 @@ class Expansion:
 
     @cached_property
     def exact(self) -> ModelProto:
-        """The student without noise, which equals the teacher."""
+        """The student without noise, which equals the teacher unless its layers are random."""
         student = widen_axes(self.base, self.plan, noise=False) if self.plan.axes else self.base
-        return insert_layers(student, self.plan) if self.plan.layers else student
+        return insert_layers(student, self.plan) if self.plan.deepens else student
 
     @cached_property
     def model(self) -> ModelProto:
@@ -88,7 +90,10 @@ class Expansion:
             NotEquivalentError: If the student differs from its teacher.
             MissingError: If onnxruntime is missing; ``verify=False`` goes without it.
             ModelError: If the file cannot be written.
+            UsageError: If layers are random and ``verify`` is not off.
         """
+        if verify and self.plan.random:
+            raise UsageError(RANDOM, "save without verification (--no-verify)", op="init")
         if verify:
             verdict = self._verdict if self._verdict is not None else self.verify()
             if not verdict:
@@ -108,6 +113,8 @@ class Expansion:
         }
         if self.plan.noise:
             keys["noise"] = repr(self.plan.noise)
+        if self.plan.random:
+            keys["init"] = "random"
         ours = {PREFIX + key: value for key, value in keys.items()}
         for entry in model.metadata_props:
             if entry.key in ours:
@@ -206,9 +213,8 @@ def _from_plan(teacher: ModelProto, plan: Plan | str) -> Expansion:
     base = inline_local_functions(teacher) if given.inlined else teacher
     check_teacher(given, base)
     found = infer(base)
-    if given.layers:
-        check_layers(found, given)
-        return Expansion(teacher, given, {}, {})
+    if given.deepens:
+        return Expansion(teacher, check_layers(found, given), {}, {})
     again = complete(found, given.axes, seed=given.seed, split=given.split, noise=given.noise)
     if dataclasses.replace(again, inlined=given.inlined) != given:
         raise RequestError("it does not follow from its own maps", "make it again with --plan-out", op="plan")
@@ -220,11 +226,43 @@ def globs(given: Globs) -> list[str]:
     return [given] if isinstance(given, str) else list(given or ())
 
 
+INITS = ("exact", "random")
+
+
+def _check_deepening(
+    after: object, block: object, mode: object, ask: Mapping[str, object], count: object, seed: object
+) -> None:
+    """Refuses arguments of `deepen` that have no meaning, or none together."""
+    group, init = ask["group"], ask["init"]
+    if not after and not block:
+        raise UsageError("nothing is asked for", "name activations, or say 'every'", op="deepen")
+    for name, value, known in (("mode", mode, (None, *MODES)), ("init", init, INITS)):
+        if value not in known:
+            raise UsageError(f"{value!r} is unknown", f"choose one of {', '.join(filter(None, known))}", op=name)
+    if not all(type(n) is int for n in (count, seed)) or count < 1 or seed < 0:  # type: ignore[operator]
+        raise UsageError("count has to be positive, and seed not negative", "give whole numbers", op="deepen")
+    if group != "depthwise" and (type(group) is not int or group < 1):
+        raise UsageError(f"{group!r} is no number of groups", "give a positive number, or depthwise", op="group")
+    if block and (after or mode or ask["kernel"] or group != 1 or ask["batch_norm"] or init == "random"):
+        raise UsageError("a copied block brings its own layers", "give nothing but count and seed with it", op="block")
+    if ask["batch_norm"] and mode not in (None, "identity"):
+        raise UsageError(f"mode {mode} has none", "leave it out, or choose mode identity", op="batch_norm")
+    if ask["calibrate"] is not None and (not ask["batch_norm"] or init == "random"):
+        raise UsageError("statistics are for exact layers with batch normalization", "ask for both", op="calibrate")
+
+
 def deepen(
     model: Model,
     *,
     after: str | Sequence[str] = (),
+    block: str | Sequence[str] = (),
+    mode: Mode | None = None,
     kernel: Any = None,
+    count: int = 1,
+    group: int | str = 1,
+    batch_norm: bool = False,
+    calibrate: Mapping[str, Any] | None = None,
+    init: str = "exact",
     seed: int = 0,
     plan: Plan | str | None = None,
 ) -> Expansion:
@@ -232,24 +270,46 @@ def deepen(
 
     Args:
         model: The teacher: a path, a `ModelProto` or a `gs.Graph`.
-        after: ``"every"``, or names of activations (nodes, or their output tensors).
+        after: ``"every"`` activation, or names of nodes or tensors.
+        block: ``"every"`` residual block, or names of their sums: each gets a copy of itself behind it.
+        mode: ``identity``, ``residual``, ``prelu`` or ``linear``; by default ``identity`` where that is exact and
+            ``residual`` elsewhere.
         kernel: Odd kernel of convolutions: ``3``, ``(1, 7)``, or several for several layers, such as the
             paper's ``[(1, 7), (7, 1)]``. Default 3.
-        seed: Recorded in the plan; an identity needs no random choice.
+        count: How many layers, or copies of a block, go to each place.
+        group: Groups of the convolutions, or ``"depthwise"``.
+        batch_norm: Whether identity layers get BatchNormalization, with mean 0 and variance 1.
+        calibrate: Arrays by input name, samples first, to measure mean and variance on instead.
+        init: ``exact``, or ``random`` for layers that start anew: a baseline, whose function is not the teacher's.
+        seed: Seed of random weights.
         plan: A saved plan to apply again.
 
     Raises:
         ModelError: If the teacher cannot be read.
-        RequestError: If an identity layer is not exact at a named place.
+        RequestError: If a layer as asked is not exact at a named place.
         UsageError: If the arguments contradict each other.
     """
     teacher = load(model)
+    details = {"kernel": kernel, "group": group, "batch_norm": batch_norm, "calibrate": calibrate, "init": init}
     if plan is not None:
-        if after or kernel:
+        untouched = {"kernel": None, "group": 1, "batch_norm": False, "calibrate": None, "init": "exact"}
+        if after or block or mode or count != 1 or details != untouched:
             raise UsageError("a plan already says where to insert layers", "give a plan or places", op="plan")
         return _from_plan(teacher, plan)
-    if not after:
-        raise UsageError("nothing is asked for", "name activations, or say 'every'", op="deepen")
+    _check_deepening(after, block, mode, details, count, seed)
     found = infer(teacher)
-    made = plan_layers(found, after, kernels(kernel), seed)
-    return Expansion(teacher, made, {}, {})
+    if block:
+        made, skipped = plan_blocks(found, block, count, seed)
+        return Expansion(teacher, made, skipped, {})
+    data = calibrate
+    ask = Ask(
+        mode,
+        kernels(kernel),
+        count,
+        group,
+        batch_norm,
+        None if data is None else lambda axes: measure(teacher, axes, data),
+        init == "random",
+    )
+    made, skipped = plan_layers(found, after, ask, seed)
+    return Expansion(teacher, made, skipped, {})

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from onnx_net2net.axis_map import AxisInfo, AxisMap
-from onnx_net2net.deepen import Place, places
+from onnx_net2net.blocks import Block, Blocks
 from onnx_net2net.graph import label
 from onnx_net2net.infer import infer
 from onnx_net2net.io import Model, load
+from onnx_net2net.places import Place, Places
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,14 +19,16 @@ class Inspection:
 
     Attributes:
         axes: Every axis, in graph order of its carriers.
-        deepen: Activations that an identity layer can follow.
-        refused: Other idempotent places, with the reason.
+        deepen: Activations that a layer can follow, each with the modes that are exact there.
+        refused: Other activations, with the reason.
+        blocks: Residual blocks, with the reason where a copy would not be exact.
     """
 
     axes: tuple[AxisInfo, ...]
     deepen: tuple[Place, ...]
     refused: tuple[Place, ...]
     found: AxisMap
+    blocks: tuple[Block, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """The inspection for JSON."""
@@ -44,8 +47,24 @@ class Inspection:
                 for info in self.axes
             ],
             "deepen": [
-                {"after": place.tensor, "kind": place.kind, "node": label(self.found.graph.nodes[place.node])}
+                {
+                    "after": place.tensor,
+                    "kind": place.kind,
+                    "node": label(self.found.graph.nodes[place.node]),
+                    "modes": list(place.modes),
+                    "refused": dict(place.refused),
+                }
                 for place in self.deepen
+            ],
+            "blocks": [
+                {
+                    "block": self.found.graph.nodes[block.add].output[0],
+                    "from": block.source,
+                    "after": block.tensor,
+                    "nodes": len(block.nodes),
+                    "reason": block.refusal,
+                }
+                for block in self.blocks
             ],
         }
 
@@ -57,10 +76,11 @@ def inspect(model: Model) -> Inspection:
         ModelError: If the model cannot be read.
     """
     found = infer(load(model))
-    every = places(found)
+    every = Places(found).every()
     return Inspection(
         tuple(found.axes.values()),
         tuple(place for place in every if not place.refusal),
         tuple(place for place in every if place.refusal),
         found,
+        tuple(Blocks(found).every()),
     )

@@ -23,6 +23,11 @@ from onnx_net2net.graph import skeleton
 
 Split = Literal["even", "uneven", "scatter", "first"]
 SPLITS: tuple[Split, ...] = ("even", "uneven", "scatter", "first")
+Mode = Literal["identity", "residual", "prelu", "linear"]
+MODES: tuple[Mode, ...] = ("identity", "residual", "prelu", "linear")
+"""What makes an inserted layer exact, the one that is preferred first."""
+Statistics = tuple[tuple[float, ...], tuple[float, ...]]
+"""Mean and variance of each channel."""
 VERSION = 1
 KEPT, DIFFERS = -1, -2
 """In place of a new size in value_info: what is written stays, or no one size holds any more."""
@@ -104,16 +109,23 @@ class SizePlan:
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """An inserted identity layer: a linear map that passes its input on, and a copy of the activation.
+    """An inserted layer.
 
     Attributes:
         kind: ``Conv``, ``Gemm`` or ``MatMul``.
-        after: Position of the activation in the teacher's graph.
-        tensor: The activation's output.
+        after: Position of the node in the teacher's graph that makes the tensor.
+        tensor: The tensor that the layer follows.
         channels: Units of the axis that the layer works on.
         kernel: Kernel of a Conv.
         dtype: Element type of the weights.
-        names: Names of the weight, the layer's node and output, the activation's node and input.
+        names: Names of what is new, in the order of `layers.roles`.
+        mode: What makes the layer exact.
+        group: Groups of a Conv.
+        repeats: Position of the activation that is repeated; -1 for a Relu instead.
+        batch_norm: Whether BatchNormalization follows the linear operator.
+        mean: Its statistics, one number for each channel; empty for 0.
+        var: The same; empty for 1.
+        random: Whether the weights are random, so that the layer is not exact: a baseline.
     """
 
     kind: str
@@ -122,6 +134,38 @@ class Layer:
     channels: int
     kernel: tuple[int, ...]
     dtype: int
+    names: tuple[str, ...]
+    mode: Mode = "identity"
+    group: int = 1
+    repeats: int = -1
+    batch_norm: bool = False
+    mean: tuple[float, ...] = ()
+    var: tuple[float, ...] = ()
+    random: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class BlockCopy:
+    """A copy of a residual block, inserted after the block, whose branch ends in zeros.
+
+    Attributes:
+        add: Position of the node in the teacher's graph that adds the branch.
+        after: Position of the node that makes what the copy follows: the sum, or an activation of it.
+        tensor: The tensor that the copy follows.
+        source: The tensor that the block starts from.
+        nodes: Positions of the nodes that are copied.
+        constants: Weights that the copy has for itself.
+        zeroed: (node, input slot) of the weights that are zero in the copy.
+        names: Names of what is new, in the order of `blocks.new_names`.
+    """
+
+    add: int
+    after: int
+    tensor: str
+    source: str
+    nodes: tuple[int, ...]
+    constants: tuple[str, ...]
+    zeroed: tuple[tuple[int, int], ...]
     names: tuple[str, ...]
 
 
@@ -141,6 +185,7 @@ class Plan:
         layers: Inserted layers.
         cloned: Shared constants that the student holds in more than one version.
         inlined: Whether the calls of local functions are inlined first, as an axis has to pass through one.
+        blocks: Copies of residual blocks.
     """
 
     teacher: str
@@ -154,6 +199,17 @@ class Plan:
     layers: tuple[Layer, ...] = ()
     cloned: tuple[str, ...] = ()
     inlined: bool = False
+    blocks: tuple[BlockCopy, ...] = ()
+
+    @property
+    def deepens(self) -> bool:
+        """Whether the plan inserts anything."""
+        return bool(self.layers or self.blocks)
+
+    @property
+    def random(self) -> bool:
+        """Whether inserted layers have random weights, so that the student does not equal its teacher."""
+        return any(layer.random for layer in self.layers)
 
     @property
     def maps(self) -> dict[str, Index]:
@@ -181,12 +237,14 @@ class Plan:
             body = json.loads(text)
             if body.pop("onnx_net2net_plan") != VERSION:
                 raise ValueError("another version")
+            body.setdefault("blocks", [])
             lists: dict[str, Callable[[Any], Any]] = {
                 "axes": _decode_axis,
                 "constants": _decode_constant,
                 "sizes": lambda item: SizePlan(**{**item, "values": tuple(item["values"])}),
                 "shapes": lambda item: (str(item[0]), tuple(item[1])),
                 "layers": _decode_layer,
+                "blocks": _decode_block,
                 "cloned": str,
             }
             known: dict[str, Any] = {
@@ -261,4 +319,26 @@ def _decode_constant(item: dict[str, Any]) -> ConstantPlan:
 
 
 def _decode_layer(item: dict[str, Any]) -> Layer:
-    return Layer(**{**item, "kernel": tuple(item["kernel"]), "names": tuple(item["names"])})
+    lists = {key: tuple(item.get(key, ())) for key in ("kernel", "names", "mean", "var")}
+    layer = Layer(**{**item, **lists})
+    _check("whole number", int, layer.after, layer.channels, layer.dtype, layer.group, layer.repeats, *layer.kernel)
+    _check("text", str, layer.kind, layer.tensor, layer.mode, *layer.names)
+    _check("number", float, *layer.mean, *layer.var)
+    _check("flag", bool, layer.batch_norm, layer.random)
+    if layer.mode not in MODES:
+        raise ValueError(f"{layer.mode!r} is no mode")
+    return layer
+
+
+def _decode_block(item: dict[str, Any]) -> BlockCopy:
+    lists: dict[str, Any] = {key: tuple(item[key]) for key in ("nodes", "constants", "names")}
+    block = BlockCopy(**{**item, **lists, "zeroed": tuple((i, slot) for i, slot in item["zeroed"])})
+    _check("whole number", int, block.add, block.after, *block.nodes, *(n for use in block.zeroed for n in use))
+    _check("text", str, block.tensor, block.source, *block.constants, *block.names)
+    return block
+
+
+def _check(what: str, kind: type, *values: object) -> None:
+    for value in values:
+        if type(value) is not kind:
+            raise TypeError(f"{value!r} is no {what}")

@@ -17,6 +17,12 @@ Apply = Callable[[Node], list[Fact]]
 Test = Callable[[Node], bool]
 Passes = Callable[[Mapping[str, Any], int, int], int]
 Follow = Literal["", "each", "fills", "folds", "moves", "product"]
+Vanishes = Callable[[Node], list[tuple[int, ...]]]
+
+
+def nowhere(node: Node) -> list[tuple[int, ...]]:
+    """The answer of an operator that zeros do not make zero."""
+    return []
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +70,12 @@ class Rule:
         zero: Input slot of a zero point, for operators that pass factors on.
         stand_in: For an operator that ONNX does not know: a standard one of the same shape and type.
         unread: Input slots of which only shape and type are read, not the value.
+        activation: Whether networks use the operator as a nonlinearity: ``whole`` by itself, ``part`` only inside a
+            function that is written out in several nodes.
+        elementwise: Whether each element of the output depends on the same element of the inputs alone.
+        sums: Whether the output is the sum of the inputs.
+        vanishes: For a node, sets of input slots, the one to prefer first: with zeros in all slots of a set, and
+            finite numbers in the others, the first output is zero.
     """
 
     op: str
@@ -79,6 +91,10 @@ class Rule:
     stored: bool = False
     zero: int | None = None
     stand_in: StandIn | None = None
+    activation: Literal["", "whole", "part"] = ""
+    elementwise: bool = False
+    sums: bool = False
+    vanishes: Vanishes = nowhere
 
 
 _RULES: dict[tuple[str, str], list[Rule]] = {}
@@ -140,6 +156,13 @@ def stands_for(op: str, domain: str, standard: str, slots: tuple[int, ...], **mo
     """States of an operator that has a rule which standard operator has the same result shape and type."""
     rules = _RULES[domain, op]
     rules[:] = [replace(rule, stand_in=StandIn(standard, slots, **more)) for rule in rules]
+
+
+def states(*ops: str, domain: str = "", **properties: Any) -> None:
+    """States further properties of operators that have a rule."""
+    for op in ops:
+        rules = _RULES[domain, op]
+        rules[:] = [replace(rule, **properties) for rule in rules]
 
 
 def find(op: str, domain: str, opset: int) -> Rule | None:
