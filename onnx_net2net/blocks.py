@@ -147,7 +147,7 @@ class Blocks:
                 block = Block(add, source, after, self.graph.nodes[after].output[0], (*block.nodes, after))
             elif source in self._activations:
                 name = label(self.graph.nodes[after])
-                return refuse(f"a copy behind {name} is not exact, since f(f(x)) is not f(x)")
+                return refuse(f"a copy behind {name} needs f(f(x)) = f(x)")
         zeroed = _Zeros(self.graph, frozenset(nodes)).of(branch)
         if not zeroed:
             return refuse("no weights at the end of its branch can make it zero")

@@ -20,7 +20,7 @@ from onnx_net2net.errors import Declined, RequestError, UsageError
 from onnx_net2net.graph import HUGE, Graph
 from onnx_net2net.layers import build, roles
 from onnx_net2net.names import Names
-from onnx_net2net.places import Place, Places, choices, name_of, why_no_norm
+from onnx_net2net.places import Place, Places, choices, why_no_norm
 from onnx_net2net.plan import BlockCopy, Layer, Mode, Plan, Statistics, check_teacher, fingerprint
 
 Kernel = tuple[int, ...]
@@ -198,25 +198,32 @@ class _Planner:
         return layers
 
     def _layer(self, place: Place, mode: Mode, kernel: Kernel, statistics: Statistics) -> Layer:
-        batch_norm = self.ask.batch_norm and mode == "identity"
-        names = [self.names.new(f"{place.tensor}_deeper_{role}") for role in roles(mode, batch_norm)]
         layer = Layer(
-            place.kind, place.node, place.tensor, place.channels, kernel, self.graph.dtype(place.tensor), tuple(names)
+            place.kind,
+            place.node,
+            place.tensor,
+            place.channels,
+            kernel,
+            self.graph.dtype(place.tensor),
+            (),
+            mode,
+            self._group(place),
+            place.repeats,
+            self.ask.batch_norm and mode == "identity",
+            place.rank,
+            *statistics,
+            self.ask.random,
         )
-        more: dict[str, Any] = {
-            "group": self._group(place),
-            "batch_norm": batch_norm,
-            "mean": statistics[0],
-            "var": statistics[1],
-        }
-        layer = dataclasses.replace(layer, mode=mode, repeats=place.repeats, random=self.ask.random, **more)
+        names = tuple(self.names.new(f"{place.tensor}_deeper_{role}") for role in roles(layer))
+        layer = dataclasses.replace(layer, names=names)
         if why := _bad_statistics(layer):
             raise _refused(self.graph, place, why, "give other data")
         return layer
 
 
 def _refused(graph: Graph, place: Place, why: str, way_out: str) -> RequestError:
-    return RequestError(why, way_out, op=name_of(graph, place), tensor=place.tensor)
+    node = graph.nodes[place.node]
+    return RequestError(why, way_out, op=node.op_type, node=node.name, tensor=place.tensor)
 
 
 def _bad_statistics(layer: Layer) -> str:
@@ -334,7 +341,7 @@ def _input(item: Layer | BlockCopy) -> str:
     """What a layer or a block reads."""
     if isinstance(item, BlockCopy):
         return item.names[0]
-    return item.names[roles(item.mode, item.batch_norm).index("input")]
+    return item.names[roles(item).index("input")]
 
 
 def _add_weight(student: ModelProto, name: str, value: Any) -> None:

@@ -36,10 +36,19 @@ _ROLES: dict[Mode, str] = {
 }
 
 
-def roles(mode: Mode, batch_norm: bool) -> tuple[str, ...]:
+_NORM = "norm scale shift mean variance normed"
+_TURN = "turn turned back again"
+
+
+def roles(layer: Layer) -> tuple[str, ...]:
     """What the names of a layer stand for: ``input`` is what the layer reads, and its last node gives the result."""
-    normed = ("norm", "scale", "shift", "mean", "variance", "normed") if batch_norm else ()
-    return (*_ROLES[mode].split(), *normed)
+    norm = f"{_NORM} {_TURN if turned(layer) else ''}" if layer.batch_norm else ""
+    return tuple(f"{_ROLES[layer.mode]} {norm}".split())
+
+
+def turned(layer: Layer) -> bool:
+    """Whether channels go to axis 1 for BatchNormalization, and back."""
+    return layer.batch_norm and layer.kind == "MatMul" and layer.rank > 2
 
 
 @dataclass(slots=True)
@@ -68,7 +77,7 @@ class _Builder:
         self.activation = activation
         self.after = after
         self.rng = rng
-        self.names: Mapping[str, str] = dict(zip(roles(layer.mode, layer.batch_norm), layer.names, strict=True))
+        self.names: Mapping[str, str] = dict(zip(roles(layer), layer.names, strict=True))
         self.dtype = helper.tensor_dtype_to_np_dtype(layer.dtype)
         self.made = Built()
 
@@ -120,8 +129,14 @@ class _Builder:
         shift = mean if not layer.random else np.zeros_like(mean)
         values = dict(zip(("scale", "shift", "mean", "variance"), (scale, shift, mean, spread), strict=True))
         weights = {names[role]: value.astype(self.dtype) for role, value in values.items()}
-        self._add("BatchNormalization", names["norm"], [before], weights, names["normed"], epsilon=EPSILON)
-        return names["normed"]
+        if not turned(layer):
+            self._add("BatchNormalization", names["norm"], [before], weights, names["normed"], epsilon=EPSILON)
+            return names["normed"]
+        last = layer.rank - 1
+        self._add("Transpose", names["turn"], [before], {}, names["turned"], perm=[0, last, *range(1, last)])
+        self._add("BatchNormalization", names["norm"], [names["turned"]], weights, names["normed"], epsilon=EPSILON)
+        self._add("Transpose", names["back"], [names["normed"]], {}, names["again"], perm=[0, *range(2, last + 1), 1])
+        return names["again"]
 
     def _activate(self, before: str, after: str) -> None:
         name = self.names["activation"]

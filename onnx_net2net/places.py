@@ -14,7 +14,7 @@ from onnx_net2net.axes import atoms
 from onnx_net2net.axis_map import AxisMap
 from onnx_net2net.channels import Channels
 from onnx_net2net.errors import RequestError
-from onnx_net2net.graph import FLOATS, Graph, label
+from onnx_net2net.graph import FLOATS, Graph
 from onnx_net2net.plan import MODES, Mode
 
 GEMM_WITHOUT_C = 11
@@ -131,7 +131,7 @@ class Places:
     def _why_not(self, mode: Mode, item: Activation, dtype: int) -> str:
         """Why a mode is not exact after an activation, or an empty string."""
         if mode == "identity" and not item.idempotent:
-            return "an identity layer after it is not exact, since f(f(x)) is not f(x)"
+            return "an identity layer after it needs f(f(x)) = f(x)"
         if mode == "prelu" and self.graph.opset("") < MODERN:
             return "PRelu does not broadcast its slope in this opset"
         added = {"residual": ["Add"] if item.repeatable else ["Add", "Relu"], "prelu": ["PRelu"]}.get(mode, [])
@@ -152,8 +152,6 @@ def _no_type(graph: Graph, op: str) -> str:
 
 def why_no_norm(graph: Graph, place: Place) -> str:
     """Why no BatchNormalization goes into a layer at a place, or an empty string."""
-    if place.kind == "MatMul":
-        return "BatchNormalization works on axis 1, and its channels are on the last of several"
     if graph.opset("") < MODERN or not takes(graph, "BatchNormalization", graph.dtype(place.tensor)):
         return _no_type(graph, "BatchNormalization")
     return ""
@@ -162,8 +160,3 @@ def why_no_norm(graph: Graph, place: Place) -> str:
 def choices(modes: Iterable[str]) -> str:
     """The modes to choose from, in words."""
     return f"choose mode {' or '.join(modes)}" if modes else "choose another place; inspect lists them"
-
-
-def name_of(graph: Graph, place: Place) -> str:
-    """How messages name the node before a place."""
-    return label(graph.nodes[place.node])

@@ -123,6 +123,7 @@ class Layer:
         group: Groups of a Conv.
         repeats: Position of the activation that is repeated; -1 for a Relu instead.
         batch_norm: Whether BatchNormalization follows the linear operator.
+        rank: Dimensions of the tensor.
         mean: Its statistics, one number for each channel; empty for 0.
         var: The same; empty for 1.
         random: Whether the weights are random, so that the layer is not exact: a baseline.
@@ -139,6 +140,7 @@ class Layer:
     group: int = 1
     repeats: int = -1
     batch_norm: bool = False
+    rank: int = 0
     mean: tuple[float, ...] = ()
     var: tuple[float, ...] = ()
     random: bool = False
@@ -321,7 +323,8 @@ def _decode_constant(item: dict[str, Any]) -> ConstantPlan:
 def _decode_layer(item: dict[str, Any]) -> Layer:
     lists = {key: tuple(item.get(key, ())) for key in ("kernel", "names", "mean", "var")}
     layer = Layer(**{**item, **lists})
-    _check("whole number", int, layer.after, layer.channels, layer.dtype, layer.group, layer.repeats, *layer.kernel)
+    numbers = (layer.after, layer.channels, layer.dtype, layer.group, layer.repeats, layer.rank)
+    _check("whole number", int, *numbers, *layer.kernel)
     _check("text", str, layer.kind, layer.tensor, layer.mode, *layer.names)
     _check("number", float, *layer.mean, *layer.var)
     _check("flag", bool, layer.batch_norm, layer.random)

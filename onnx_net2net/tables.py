@@ -19,6 +19,7 @@ from onnx_net2net.expansion import Expansion
 from onnx_net2net.graph import Graph
 from onnx_net2net.inspection import Inspection, inspect
 from onnx_net2net.io import is_large
+from onnx_net2net.plan import Layer
 from onnx_net2net.verify import Verdict
 
 STRUCTURE = (TensorProto.INT32, TensorProto.INT64, TensorProto.BOOL)
@@ -56,6 +57,7 @@ def finite(value: Any) -> Any:
 def expansion_document(expansion: Expansion) -> dict[str, Any]:
     """What an expansion does to its teacher; verification and output are still null."""
     plan = expansion.plan
+    skipped = [{"name": name, "reason": reason} for name, reason in expansion.skipped.items()]
     models = {"before": expansion.teacher, "after": expansion.model}
     return {
         "parameters": {when: parameters(model) for when, model in models.items()},
@@ -63,13 +65,31 @@ def expansion_document(expansion: Expansion) -> dict[str, Any]:
         "axes": {
             "widened": [{"name": axis.name, "old": axis.old, "new": axis.new} for axis in plan.axes],
             "pinned": [{"reason": reason, "axes": count} for reason, count in expansion.pinned.items()],
-            "skipped": [{"name": name, "reason": reason} for name, reason in expansion.skipped.items()],
+            "skipped": [] if plan.deepens else skipped,
         },
-        "layers": [{"after": layer.tensor, "kind": layer.kind, "kernel": list(layer.kernel)} for layer in plan.layers],
+        "layers": [layer_document(layer) for layer in plan.layers],
+        "blocks": [
+            {"after": block.tensor, "from": block.source, "nodes": len(block.nodes), "zeroed": len(block.zeroed)}
+            for block in plan.blocks
+        ],
+        "skipped": skipped if plan.deepens else [],
         "verification": None,
         **({"drift": None} if plan.noise else {}),
         "output": None,
         "cloned": list(plan.cloned),
+    }
+
+
+def layer_document(layer: Layer) -> dict[str, Any]:
+    """What an inserted layer is."""
+    return {
+        "after": layer.tensor,
+        "kind": layer.kind,
+        "kernel": list(layer.kernel),
+        "mode": layer.mode,
+        "group": layer.group,
+        "batch_norm": layer.batch_norm,
+        "init": "random" if layer.random else "exact",
     }
 
 
@@ -113,7 +133,9 @@ def _facts(document: Mapping[str, Any]) -> Table:
         "axes widened": [str(len(axes["widened"]))],
         "axes pinned": [f"{item['axes']} by {item['reason']}" for item in axes["pinned"]],
         "axes skipped": [f"{item['name']}: {item['reason']}" for item in axes["skipped"]],
+        "places skipped": [f"{item['name']}: {item['reason']}" for item in document["skipped"]],
         "layers inserted": [_layer(layer) for layer in document["layers"]],
+        "blocks copied": [_block(block) for block in document["blocks"]],
         "constants in several versions": document["cloned"],
     }
     for title, lines in rows.items():
@@ -157,6 +179,8 @@ def inspection_report(inspection: Inspection, detailed: bool) -> list[Renderable
         shown.append(_reasons(inspection))
     if inspection.deepen or detailed:
         shown.append(_places(inspection, detailed))
+    if any(detailed or not block.refusal for block in inspection.blocks):
+        shown.append(_blocks(inspection, detailed))
     able = sum(bool(info.initializers) for info in free)
     axes = f"{len(inspection.axes)} axes: {able} can be widened, {pinned} pinned"
     return [*shown, f"{axes}; {len(inspection.deepen)} places for a layer, {len(inspection.refused)} refused"]
@@ -176,9 +200,19 @@ def _reasons(inspection: Inspection) -> Table:
 
 def _places(inspection: Inspection, detailed: bool) -> Table:
     """Where a layer can go, and if ``detailed`` where it cannot."""
-    table = _table("deepen after", "layer", "channels", "reason", right=(2,))
+    table = _table("deepen after", "layer", "channels", "modes", "reason", right=(2,))
     for place in (*inspection.deepen, *(inspection.refused if detailed else ())):
-        table.add_row(place.tensor, place.kind, str(place.channels or ""), place.refusal)
+        table.add_row(place.tensor, place.kind, str(place.channels or ""), ", ".join(place.modes), place.refusal)
+    return table
+
+
+def _blocks(inspection: Inspection, detailed: bool) -> Table:
+    """Residual blocks that can be copied, and if ``detailed`` those that cannot."""
+    table = _table("block", "from", "copied after", "nodes", "reason", right=(3,))
+    for block in inspection.blocks:
+        if detailed or not block.refusal:
+            name = inspection.found.graph.nodes[block.add].output[0]
+            table.add_row(name, block.source, block.tensor, str(len(block.nodes)), block.refusal)
     return table
 
 
@@ -211,9 +245,9 @@ def obstacles(expansion: Expansion) -> str:
 
 
 def refusals(expansion: Expansion) -> str:
-    """Why no identity layer is exact anywhere in a model, in a line."""
-    refused = [f"{place.tensor}: {place.refusal}" for place in inspect(expansion.teacher).refused]
-    return _some(refused) or "none of its operators has f(f(x)) = f(x)"
+    """Why no layer as asked is exact anywhere in a model, in a line."""
+    skipped = [f"{name}: {reason}" for name, reason in expansion.skipped.items()]
+    return _some(skipped) or "it has no activation, or no residual block, to go by"
 
 
 def _some(reasons: Sequence[str]) -> str:
@@ -239,8 +273,17 @@ def _names(names: Iterable[str], every: bool) -> str:
 
 
 def _layer(layer: Mapping[str, Any]) -> str:
+    """A layer in a line, with what its mode means for training."""
     kernel = "x".join(map(str, layer["kernel"]))
-    return f"{layer['kind']} {kernel}".strip() + f" after {layer['after']}"
+    group = f" in {layer['group']} groups" if layer["group"] > 1 else ""
+    notes = ["random"] if layer["init"] == "random" else [layer["mode"]]
+    notes += ["with BatchNormalization"] if layer["batch_norm"] else []
+    notes += ["redundant until it is trained"] if layer["mode"] == "linear" else []
+    return f"{layer['kind']} {kernel}".strip() + f"{group} after {layer['after']}: {', '.join(notes)}"
+
+
+def _block(block: Mapping[str, Any]) -> str:
+    return f"{block['nodes']} nodes from {block['from']}, after {block['after']}"
 
 
 def console(stderr: bool = False) -> Console:

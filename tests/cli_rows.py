@@ -30,8 +30,9 @@ REPORTS = {
     "version": ("--version", onnx_net2net.__version__),
     "inspect axes": (EACH["inspect"], r"w1:0 +6 +free +c1, a1, w1 and 2 more"),
     "inspect pins": (EACH["inspect"], r"\d+ +its shape must stay"),
-    "inspect places": (EACH["inspect"], r"a1 +Conv +6"),
-    "inspect summary": (EACH["inspect"], r"3 can be widened, .* 2 places for a layer"),
+    "inspect places": (EACH["inspect"], r"a1 +Conv +6 +identity, residual, prelu, linear"),
+    "inspect blocks": ("inspect block.onnx", r"s +x +s +3"),
+    "inspect summary": (EACH["inspect"], r"3 can be widened, .* 3 places for a layer"),
     "inspect every axis": (f"{EACH['inspect']} -v", r"w4:1 +4 +pinned .*graph output 'scores'"),
     "widen sizes": (f"{WIDEN} --factor 1.5", r"parameters +673 +1,372 +x2\.04\s+file size +3\.\d kB +6\.\d kB"),
     "widen axes": (f"{WIDEN} --factor 1.5", r"axes widened +3\s+axes pinned +1 by graph output 'scores': its shape"),
@@ -41,7 +42,18 @@ REPORTS = {
     "widen drift": (f"{WIDEN} --factor 2 --noise 0.1", r"drift from noise: max_rel \d"),
     "widen unverified": (f"{WIDEN} --factor 2 --no-verify", "not verified"),
     "widen dry run": ("widen t.onnx --width w2=9 --dry-run", r"w2:0 +8 +-> +9"),
-    "deepen layers": (EACH["deepen"], r"Conv 3x3 after a1\s+Gemm after r"),
+    "deepen layers": (
+        EACH["deepen"],
+        r"Conv 3x3 after a1: identity\s+Conv 3x3 after s: residual\s+Gemm after r: identity",
+    ),
+    "deepen linear": (f"{EACH['deepen']} --mode linear", r"Gemm after r: linear, redundant until it is trained"),
+    "deepen skipped": (f"{EACH['deepen']} --mode identity", r"places skipped +s: an identity layer after it needs"),
+    "deepen groups": (
+        f"{EACH['deepen']} --group 2 --batch-norm",
+        r"Conv 3x3 in 2 groups after a1: identity, with Batch",
+    ),
+    "deepen block": ("deepen block.onnx -o s.onnx --block s", r"blocks copied +3 nodes from x, after s"),
+    "deepen random": (f"{EACH['deepen']} --init random --no-verify", r"Conv 3x3 after a1: random[\s\S]*not verified"),
     "check": (CHECK, r"scores +0 +0 +1e-05 +equal\s+equivalent: .*3 samples on CPUExecutionProvider"),
     "markup": ("inspect markup.onnx", re.escape(MARKUP)),
 }
@@ -53,6 +65,10 @@ def new_sizes(made: Any) -> dict[str, int]:
 
 def kernels(made: Any) -> list[list[int]]:
     return [layer["kernel"] for layer in made["layers"]]
+
+
+def modes(made: Any) -> list[str]:
+    return [layer["mode"] for layer in made["layers"]]
 
 
 def verdict(made: Any) -> tuple[bool, int, float | None]:
@@ -73,7 +89,13 @@ DOCUMENTS = {
     "kernel of two sides": (f"{DEEPEN} --after a1 --kernel 1x3", 0, kernels, [[1, 3]]),
     "two layers": (f"{DEEPEN} --after a1 --kernel 1x7,7x1", 0, kernels, [[1, 7], [7, 1]]),
     "two places": (f"{DEEPEN} --after a1 --after r", 0, kernels, [[3, 3], []]),
-    "every place": (f"{DEEPEN} --every --seed 4", 0, kernels, [[3, 3], []]),
+    "every place": (f"{DEEPEN} --every --seed 4", 0, kernels, [[3, 3], [3, 3], []]),
+    "count": (f"{DEEPEN} --after r --count 3", 0, kernels, [[], [], []]),
+    "depthwise": (f"{DEEPEN} --after a1 --group depthwise", 0, lambda made: made["layers"][0]["group"], 6),
+    "mode": (f"{DEEPEN} --after a1 --after s --mode prelu", 0, modes, ["prelu", "prelu"]),
+    "calibrated": (f"{DEEPEN} --after a1 --batch-norm --calibrate x.npz", 0, modes, ["identity"]),
+    "blocks": ("deepen block.onnx -o s.onnx --block every --count 2", 0, lambda made: len(made["blocks"]), 2),
+    "block to name": ("inspect block.onnx", 0, lambda made: made["blocks"][0]["block"], "s"),
     "samples": (f"{CHECK} --samples 5", 0, verdict, (True, 5, 1e-5)),
     "inputs": (f"{CHECK} --inputs x.npz", 0, verdict, (True, 1, 1e-5)),
     "rtol": ("check t.onnx noisy.onnx --rtol 10", 0, verdict, (True, 3, 10)),
@@ -123,8 +145,16 @@ MISTAKES = {
     "pinned width": (f"{WIDEN} --width scores=9", 3, "it cannot grow, graph output 'scores'"),
     "glob without match": (f"{EACH['widen']} --only z", 3, "no axis grows as asked"),
     "nothing grows": ("widen pinned.onnx -o s.onnx --factor 2", 3, "pinned by graph output 'y': its shape must"),
-    "no layer fits": ("deepen pinned.onnx -o s.onnx --every", 3, "none of its operators"),
-    "not idempotent": (f"{DEEPEN} --after s", 3, "Sigmoid (s): an identity layer after it"),
+    "no layer fits": ("deepen pinned.onnx -o s.onnx --every", 3, "it has no activation"),
+    "not idempotent": (f"{DEEPEN} --after s --mode identity", 3, "Sigmoid (s): an identity layer after it"),
+    "no such mode": (f"{DEEPEN} --every --mode x", 2, "--mode"),
+    "no groups": (f"{DEEPEN} --every --group 0", 2, "'0' is no number of groups"),
+    "groups that do not divide": (f"{DEEPEN} --after a1 --group 4", 3, "its 6 channels do not make 4 groups"),
+    "calibrated without normalisation": (f"{EACH['deepen']} --calibrate x.npz", 2, "ask for both"),
+    "calibrated on too little": (f"{EACH['deepen']} --batch-norm --calibrate y.npz", 2, "no value for ['image']"),
+    "random and verified": (f"{EACH['deepen']} --init random", 2, "add --no-verify"),
+    "block and kernel": (f"{DEEPEN} --block s --kernel 3", 2, "excludes --kernel"),
+    "no block": (f"{DEEPEN} --block s", 3, "Sigmoid 's': it is not the sum"),
     "no plan": (f"{WIDEN} --plan none.json", 3, "file (none.json): No such file"),
     "wide plan": (f"{DEEPEN} --plan wide.json", 3, "give it to widen"),
     "deep plan": (f"{WIDEN} --plan deep.json", 3, "give it to deepen"),

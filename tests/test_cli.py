@@ -81,6 +81,11 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write("norm.onnx", NORM, NORMED)
         write("four.onnx", "net (float[N,3] x) => (float[N,3] y) { y = Add(x, w) }", {"w": (4, 3)})
         write("pinned.onnx", "net (float[2,3] x) => (float[2,4] y) { y = MatMul(x, w) }", {"w": (3, 4)})
+        write(
+            "block.onnx",
+            "net (float[2,4] x) => (float[2,4] s) { h = MatMul(x, w1) r = Tanh(h) s = Add(x, r) }",
+            {"w1": (4, 4)},
+        )
         nan = onnx.load("t.onnx")
         nan.graph.initializer[0].raw_data = np.full(WEIGHTS["w1"], np.nan, np.float32).tobytes()
         onnx.save(nan, "nan.onnx")
@@ -88,6 +93,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
         Path("wide.json").write_text(onnx_net2net.widen("t.onnx", factor=2).plan.to_json())
         Path("deep.json").write_text(onnx_net2net.deepen("t.onnx", after="every").plan.to_json())
         Path("text.txt").write_text("no model, no plan and no arrays")
+        np.savez("y.npz", other=np.zeros((1, 3)))
         np.savez("x.npz", image=np.random.default_rng(1).standard_normal((1, 3, 8, 8)).astype(np.float32))
     return path
 
@@ -138,7 +144,7 @@ def test_inspect_document_is_that_of_the_library() -> None:
 
 def test_widen_document() -> None:
     made = document(f"{WIDEN} --factor 1.5 -v")
-    assert set(made) == {"parameters", "bytes", "axes", "layers", "verification", "output", "cloned"}
+    assert set(made) == {*"parameters bytes axes layers blocks skipped verification output cloned".split()}
     assert made["parameters"] == {"before": 673, "after": 1372}
     assert made["bytes"] == {"before": os.path.getsize("t.onnx"), "after": os.path.getsize("s.onnx")}
     widened = {"w1:0": (6, 9), "w2:0": (8, 12), "w3:1": (5, 8)}

@@ -20,7 +20,12 @@ def assert_untouched(teacher: ModelProto, student: ModelProto, plan: Plan) -> No
 
 
 def _new(plan: Plan) -> set[str]:
-    return {c.name for c in plan.constants} | {s.name for s in plan.sizes} | {x.names[0] for x in plan.layers}
+    return {c.name for c in plan.constants} | {s.name for s in plan.sizes} | _inserted(plan)
+
+
+def _inserted(plan: Plan) -> set[str]:
+    """All names that layers and copied blocks brought along."""
+    return {name for item in (*plan.layers, *plan.blocks) for name in item.names}
 
 
 def _values(teacher: ModelProto, student: ModelProto, plan: Plan) -> None:
@@ -57,20 +62,21 @@ def _nodes(teacher: ModelProto, student: ModelProto, plan: Plan) -> None:
     slots = {use for c in plan.constants for use in c.uses} | {(s.node, s.where) for s in plan.sizes}
     slots |= {(s.node, s.instead_of) for s in plan.sizes if s.instead_of}
     dropped = {c.source for c in plan.constants} | {t.name for t in teacher.graph.initializer}
-    layers = {name for layer in plan.layers for name in layer.names}
-    places = {layer.after for layer in plan.layers}
-    mine = iter([node for node in student.graph.node if node.name not in layers])
+    inserted = _inserted(plan)  # all that is new reads something new, and nothing else does
+    places = {item.after: item.tensor for item in (*plan.layers, *plan.blocks)}
+    mine = iter([node for node in student.graph.node if inserted.isdisjoint(node.input)])
     current = next(mine, None)
     for i, node in enumerate(teacher.graph.node):
         touched = {where for k, where in slots if k == i}
-        if current is not None and _plain(node, touched, i in places) == _plain(current, touched, i in places):
+        if current is not None and _plain(node, touched, set()) == _plain(current, touched, inserted, places.get(i)):
             current = next(mine, None)
         else:  # only a constant that nothing reads any more may go
             assert all(name in dropped or not _alive(student, name) for name in node.output), node.name
     assert current is None, current
 
 
-def _plain(node: NodeProto, touched: set[int | str], deepened: bool) -> bytes:
+def _plain(node: NodeProto, touched: set[int | str], inserted: set[str], tensor: str | None = None) -> bytes:
+    """The node without what was rewritten; ``tensor`` is what it made before something was inserted after it."""
     copy = NodeProto()
     copy.CopyFrom(node)
     for where in touched:
@@ -81,6 +87,7 @@ def _plain(node: NodeProto, touched: set[int | str], deepened: bool) -> bytes:
     kept = [a for a in copy.attribute if a.name not in touched]
     del copy.attribute[:]
     copy.attribute.extend(kept)
-    if deepened:
-        copy.output[0] = "renamed"
+    for slot, name in enumerate(copy.output):
+        if tensor is not None and name in inserted:
+            copy.output[slot] = tensor
     return copy.SerializeToString()

@@ -45,6 +45,8 @@ class Job:
         with self.say.stage("planning"):
             expansion: Expansion = getattr(library, how)(teacher, plan=plan, **asked)
             require(expansion, how)
+            if expansion.plan.random and not (self.no_verify or self.dry_run):
+                raise UsageError(library.RANDOM, "add --no-verify", op="--init")
         with self.say.stage("building"):
             document = tables.expansion_document(expansion)
         failure = self._verify(expansion, document)
@@ -116,7 +118,7 @@ def require(expansion: Expansion, how: str) -> None:
     """Refuses a plan that does nothing, with what stands in the way, or one of the other kind."""
     from onnx_net2net.tables import obstacles, refusals
 
-    kind = "widen" if expansion.plan.axes else "deepen" if expansion.plan.layers else ""
+    kind = "widen" if expansion.plan.axes else "deepen" if expansion.plan.deepens else ""
     if kind and kind != how:
         raise RequestError("it is of another kind", f"give it to {kind}", op="plan")
     if not kind:

@@ -38,11 +38,6 @@ def pointwise(node: Node) -> list[Fact]:
     return [fact for terms in given for fact in broadcast(terms, node.y())]
 
 
-def bounded(node: Node) -> bool:
-    """Whether the bounds of a Clip are constants; the opset 6 form has them as attributes."""
-    return all(slot in node.constants for slot in range(1, len(node.inputs)) if node.has(slot))
-
-
 for _op in (*UNARY, *VARIADIC):
     register(_op, pointwise, POINTWISE, since=7 if _op in VARIADIC else 1)
 for _op in LISTS:
@@ -51,7 +46,7 @@ register("BitCast", pointwise, POINTWISE, since=26)
 register("SwiGLU", pointwise, POINTWISE, since=28)
 for _op in IDEMPOTENT:
     register(_op, pointwise, POINTWISE, idempotent=always)
-register("Clip", pointwise, POINTWISE, since=6, idempotent=bounded)
+register("Clip", pointwise, POINTWISE, since=6, idempotent=always)  # whatever its bounds
 register("ThresholdedRelu", pointwise, POINTWISE, since=10, idempotent=lambda node: node.attr("alpha", 1.0) >= 0)
 
 
