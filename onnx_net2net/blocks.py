@@ -21,6 +21,8 @@ from onnx_net2net.layers import Built
 from onnx_net2net.names import Names
 from onnx_net2net.plan import BlockCopy
 
+MOST = 2000
+"""Nodes of a block at most."""
 DEEP = 64
 """Nodes that zeros may run through on their way to the sum."""
 
@@ -114,6 +116,8 @@ class Blocks:
         before: set[int] = set()
         pending = [branch]
         while pending:
+            if len(before) > MOST:
+                return ()
             i = self.graph.producer.get(pending.pop(), -1)
             if i > start and i not in before:
                 before.add(i)

@@ -140,7 +140,11 @@ def _run(model: ModelProto, names: list[str], feeds: Iterator[Feeds]) -> Iterato
         if not type(error).__module__.startswith("onnxruntime"):
             raise
         reason = str(error).strip().splitlines()[0]
-        raise ModelError(f"onnxruntime cannot run the teacher ({reason})", "check the data", op="calibrate") from error
+        raise ModelError(
+            f"onnxruntime cannot run the teacher ({reason})",
+            "check the data, and the model with onnx-net2net check",
+            op="calibrate",
+        ) from error
 
 
 def _raised(value: NDArray[Any]) -> NDArray[Any]:

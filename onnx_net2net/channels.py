@@ -55,10 +55,13 @@ class Channels:
 
     def _reader(self, i: int) -> int:
         """The node that computes with a constant, behind those that only pass it on."""
-        node = self.graph.nodes[i]
-        rule = rules.find(node.op_type, node.domain, self.graph.opset(node.domain))
-        following = self.graph.consumers.get(node.output[0], ())
-        return self._reader(following[0][0]) if rule is not None and rule.passes and following else i
+        while True:
+            node = self.graph.nodes[i]
+            rule = rules.find(node.op_type, node.domain, self.graph.opset(node.domain))
+            following = self.graph.consumers.get(node.output[0], ())
+            if rule is None or not rule.passes or not following:
+                return i
+            i = following[0][0]
 
     def _nearest(self, name: str, onward: bool) -> set[str]:
         """The axes that the next linear operators contract over, or the previous ones make."""

@@ -193,7 +193,7 @@ def root(var: Array, dtype: Any) -> tuple[Array, Array]:
     wide = scales.astype(work)[:, None, :]
     off = np.abs(wide / deviation - 1) + np.abs(wide * (1 / deviation) - 1)
     drift = np.abs(np.arange(-NEAR, NEAR + 1))  # of equally good pairs that which is nearest to what was measured
-    off = off.astype(np.float64) + 1e-12 * (drift[:, None] + drift)
+    off = off.astype(np.float64) + float(np.finfo(work).eps) / 1000 * (drift[:, None] + drift)
     first, second = np.unravel_index(off.reshape(len(var), -1).argmin(1), off.shape[1:])
     every = np.arange(len(var))
     return scales[every, second], spread[every, first]

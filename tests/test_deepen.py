@@ -43,17 +43,21 @@ NOT = ["LeakyRelu", "Sigmoid", "Tanh", "Gelu", "HardSwish", "Elu", "HardSigmoid"
 
 
 @pytest.mark.parametrize("op", NOT)
-def test_others_are_refused(op: str) -> None:
+def test_an_identity_is_refused_with_the_choices(op: str) -> None:
     model = fill(parse(f"(float[2,4,6,6] x) => (float[2,4,6,6] y) {{ y = {op}(x) }}", 20))
-    with pytest.raises(RequestError, match=r"f\(f\(x\)\) is not f\(x\)"):
-        deepen(model, after="y")
-    assert not deepen(model, after="every").plan.layers
+    with pytest.raises(RequestError, match=r"needs f\(f\(x\)\) = f\(x\); choose mode residual or prelu or linear"):
+        deepen(model, after="y", mode="identity")
+    assert not deepen(model, after="every", mode="identity").plan.layers
+    made = deepen(model, after="y")
+    assert [layer.mode for layer in made.plan.layers] == ["residual"]
+    assert made.verify()
 
 
-def test_a_clip_with_computed_bounds_is_refused() -> None:
-    model = parse("(float[2,4] x, float hi) => (float[2,4] y) { lo = Neg(hi) y = Clip(x, lo, hi) }")
-    with pytest.raises(RequestError, match="not exact"):
-        deepen(model, after="y")
+def test_a_clip_with_computed_bounds_is_idempotent() -> None:
+    model = parse("(float[2,4] x, float hi) => (float[2,4] y) { a = Abs(hi) lo = Neg(a) y = Clip(x, lo, a) }")
+    made = deepen(model, after="y")
+    assert [layer.mode for layer in made.plan.layers] == ["identity"]
+    assert made.verify()
 
 
 @pytest.mark.parametrize(("source", "target", "kernel"), SHAPES.values(), ids=SHAPES.keys())
@@ -82,6 +86,25 @@ WRONG = {
     "a kernel of another rank": ({"after": "y", "kernel": (3, 3, 3)}, RequestError, "does not fit 2 spatial"),
     "an unknown place": ({"after": "nowhere"}, RequestError, "no node or tensor"),
     "nothing asked": ({}, UsageError, "nothing is asked for"),
+    "an input": ({"after": "x"}, RequestError, "it is an input of the model"),
+    "an unknown mode": ({"after": "y", "mode": "x"}, UsageError, "choose one of identity, residual"),
+    "an unknown init": ({"after": "y", "init": "x"}, UsageError, "choose one of exact, random"),
+    "no layers": ({"after": "y", "count": 0}, UsageError, "count has to be positive"),
+    "a negative seed": ({"after": "y", "seed": -1}, UsageError, "seed not negative"),
+    "groups that do not divide": ({"after": "y", "group": 3}, RequestError, "its 4 channels do not make 3 groups"),
+    "no groups": ({"after": "y", "group": 0}, UsageError, "0 is no number of groups"),
+    "a gigantic kernel": ({"after": "y", "kernel": 99999}, RequestError, "too large"),
+    "normalised branches": (
+        {"after": "y", "mode": "residual", "batch_norm": True},
+        UsageError,
+        "mode residual has none",
+    ),
+    "statistics for nothing": ({"after": "y", "calibrate": {}}, UsageError, "ask for both"),
+    "a block with a kernel": ({"block": "y", "kernel": 3}, UsageError, "brings its own layers"),
+    "no block": ({"block": "y"}, RequestError, "it is not the sum"),
+    "an unknown block": ({"block": "z"}, RequestError, "no node or tensor"),
+    "a plan and a mode": ({"plan": "{}", "mode": "linear"}, UsageError, "a plan already says"),
+    "a plan and groups": ({"plan": "{}", "group": 2}, UsageError, "a plan already says"),
 }
 
 
