@@ -333,12 +333,15 @@ class Graph:
         """Makes sure that attributes have the types that the standard gives them, so that rules can rely on it.
 
         Raises:
-            Declined: If one has another.
+            Declined: If one has another, or the model's opset does not have the operator.
         """
         domain = "" if node.domain == "ai.onnx" else node.domain
         if not onnx.defs.has(node.op_type, domain):
             return
-        known = onnx.defs.get_schema(node.op_type, self.opset(domain), domain).attributes
+        try:
+            known = onnx.defs.get_schema(node.op_type, self.opset(domain), domain).attributes
+        except (onnx.defs.SchemaError, TypeError) as error:  # the latter for versions beyond all numbers
+            raise Declined(f"opset {self.opset(domain)} does not have it") from error
         for attribute in node.attribute:
             kind: Any = known[attribute.name].type if attribute.name in known else None
             if kind is not None and kind.value != attribute.type:

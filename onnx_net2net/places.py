@@ -140,7 +140,10 @@ class Places:
 
 def takes(graph: Graph, op: str, dtype: int) -> bool:
     """Whether an operator is defined for an element type in the model's opset."""
-    schema = onnx.defs.get_schema(op, graph.opset(""), "")
+    try:
+        schema = onnx.defs.get_schema(op, graph.opset(""), "")
+    except (onnx.defs.SchemaError, TypeError):  # the latter for versions beyond all numbers
+        return False
     name = helper.tensor_dtype_to_string(dtype).removeprefix("TensorProto.").lower()
     kinds = schema.inputs[0].types
     return f"tensor({name})" in kinds
