@@ -102,7 +102,7 @@ def main() -> int:
             if reason not in seen:
                 seen.add(reason)
                 print(f"{reason}\n    examine(build({network!r}), {wanted!r})", flush=True)
-    names = ["graphs", "graphs widened", "widened", "pinned", "tensors", "layers", "weak", "failures"]
+    names = ["graphs", "graphs widened", "widened", "pinned", "tensors", "layers", "blocks", "weak", "failures"]
     shown = {"widened": "axes widened", "pinned": "axes pinned", "tensors": "tensors compared", "layers": "layers"}
     print(", ".join(f"{shown.get(name, name)}: {total[name]:,}" for name in names))
     return 1 if total["failures"] else 0

@@ -104,11 +104,24 @@ class Blocks:
         operands = list(self.graph.nodes[add].input)
         if rule is None or not rule.sums or len(operands) != 2 or set(operands) & self.graph.constants:
             return None
-        for source, branch in (operands, operands[::-1]):
-            nodes = self._between(source, branch)
-            if nodes:
-                return self._examine(add, source, branch, nodes)
+        for shortcut, branch in (operands, operands[::-1]):
+            for source, kept in self._origins(shortcut):
+                nodes = self._between(source, branch)
+                if nodes:
+                    return self._examine(add, source, branch, tuple(sorted({*nodes, *kept})))
         return None
+
+    def _origins(self, name: str) -> Iterator[tuple[str, list[int]]]:
+        """A tensor, and those that it is a mere copy of, with the nodes in between."""
+        kept: list[int] = []
+        while len(kept) < DEEP:
+            yield name, kept
+            i = self.graph.producer.get(name, -1)
+            rule = rule_of(self.graph, i) if i >= 0 else None
+            node = self.graph.nodes[i]
+            if rule is None or not rule.keeps or self.graph.dtype(name) != self.graph.dtype(node.input[0]):
+                return
+            name, kept = node.input[0], [*kept, i]
 
     def _between(self, source: str, branch: str) -> tuple[int, ...]:
         """Positions of the nodes on the ways from one tensor to another."""

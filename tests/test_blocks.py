@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from onnx_net2net.graph import Graph
 from onnx_net2net.rules import all_rules
 from onnx_net2net.rules._registry import nowhere
 from tests.cases import CASES
-from tests.exports import DIMS, export
+from tests.exports import DIMS, EXPORTS, FOLDER, export
 from tests.law import fill, parse, run
 from tests.untouched import assert_untouched
 from tests.zoo import light, parameters
@@ -129,6 +130,7 @@ ROWS = {
     "a Clip around zero": ("h = MatMul(x, w) k = Clip(h, low, high) y = Add(x, k)", ("w",)),
     "a weight made by nodes": ("t = Transpose(w) h = MatMul(x, t) y = Add(x, h)", ("t",)),
     "a pre-activation": ("r = Relu(x) h = MatMul(r, w) s = Add(x, h) q = Relu(s) t = Neg(s) y = Sub(q, t)", ("w",)),
+    "a shortcut through casts": ("c = Cast<to=1>(x) d = Identity(c) h = MatMul(x, w) y = Add(d, h)", ("w",)),
     "a shared weight": ("g = MatMul(x, w) h = MatMul(g, w) y = Add(x, h)", ("w",)),
 }
 CONSTANTS = "float[4,4] w, float[4,4] u, float[4] b, float low = {-0.5}, float high = {0.5}, float one = {1}"
@@ -307,6 +309,7 @@ def test_a_light_resnet50() -> None:
 
 
 EXPORTED = {
+    "keras_resnet.torchscript": 1,
     "bert.torchscript": 4,
     "convnext.dynamo": 4,
     "cnn.tf2onnx": 1,
@@ -332,3 +335,17 @@ def test_exports(name: str, blocks: int) -> None:
     verdict = made.verify(dims=DIMS)
     assert verdict, verdict.reason
     assert_untouched(made.teacher, made.model, made.plan)
+
+
+ARCHITECTURES = sorted({name.partition(".")[0] for name in EXPORTS} - {"cnn"})  # two different networks
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_all_exporters_of_a_network_show_the_same_places_and_blocks(architecture: str) -> None:
+    seen = []
+    for name in EXPORTS:
+        if name.startswith(f"{architecture}."):
+            found = inspect(onnx.load(FOLDER / f"{name}.onnx"))
+            modes = Counter(place.modes[0] for place in found.deepen)
+            seen.append((modes, sum(not block.refusal for block in found.blocks)))
+    assert all(one == seen[0] for one in seen), seen

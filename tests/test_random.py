@@ -49,6 +49,7 @@ class Outcome:
     pinned: int = 0
     tensors: int = 0
     layers: int = 0
+    blocks: int = 0
     weak: int = 0
 
 
@@ -84,12 +85,13 @@ def examine(teacher: ModelProto, ask: Ask) -> Outcome:
     made = expand(teacher, ask)
     if made is not None:
         examine_wide(found, made, outcome)
-    deeper = deepen(teacher, after="every")
-    outcome.layers = len(deeper.plan.layers)
-    if deeper.plan.layers:
-        assert digest(deepen(teacher, plan=deeper.plan.to_json()).exact) == digest(deeper.exact)
-        assert_untouched(teacher, deeper.exact, deeper.plan)
-        compare(found, deeper.exact, {}, outcome)
+    for deeper in (deepen(teacher, after="every"), deepen(teacher, block="every")):
+        outcome.layers += len(deeper.plan.layers)
+        outcome.blocks += len(deeper.plan.blocks)
+        if deeper.plan.deepens:
+            assert digest(deepen(teacher, plan=deeper.plan.to_json()).exact) == digest(deeper.exact)
+            assert_untouched(teacher, deeper.exact, deeper.plan)
+            compare(found, deeper.exact, {}, outcome)
     assert teacher.SerializeToString() == before
     return outcome
 

@@ -74,6 +74,7 @@ class Rule:
             function that is written out in several nodes.
         elementwise: Whether each element of the output depends on the same element of the inputs alone.
         sums: Whether the output is the sum of the inputs.
+        keeps: Whether the first output has the elements of input 0, but for their type.
         vanishes: For a node, sets of input slots, the one to prefer first: with zeros in all slots of a set, and
             finite numbers in the others, the first output is zero.
     """
@@ -94,6 +95,7 @@ class Rule:
     activation: Literal["", "whole", "part"] = ""
     elementwise: bool = False
     sums: bool = False
+    keeps: bool = False
     vanishes: Vanishes = nowhere
 
 
