@@ -174,7 +174,7 @@ class Graph:
 
     def _makes_tensors(self, node: NodeProto) -> bool:
         """Whether an operator gives tensors, rather than sequences."""
-        outputs = getattr(self._schema(node), "outputs", ())
+        outputs = getattr(self.schema(node.op_type, node.domain), "outputs", ())
         return all(any(kind.startswith("tensor(") for kind in output.types) for output in outputs)
 
     def _can_evaluate(self, node: NodeProto) -> bool:
@@ -196,14 +196,14 @@ class Graph:
 
     def is_deterministic(self, node: NodeProto) -> bool:
         """Whether a node of the standard's computes the same from the same inputs."""
-        schema = self._schema(node)
+        schema = self.schema(node.op_type, node.domain)
         return schema is not None and bool(schema.node_determinism == onnx.defs.OpSchema.NodeDeterminism.Deterministic)
 
-    def _schema(self, node: NodeProto) -> Any:
-        """What the standard says of a node's operator at the model's opset, or None."""
-        domain = "" if node.domain == "ai.onnx" else node.domain
+    def schema(self, op: str, domain: str = "") -> Any:
+        """What the standard says of an operator at the model's opset, or None."""
+        domain = "" if domain == "ai.onnx" else domain
         try:
-            return onnx.defs.get_schema(node.op_type, self.opset(domain), domain)
+            return onnx.defs.get_schema(op, self.opset(domain), domain)
         except (onnx.defs.SchemaError, TypeError):  # the latter for versions beyond all numbers
             return None
 
@@ -338,10 +338,10 @@ class Graph:
         domain = "" if node.domain == "ai.onnx" else node.domain
         if not onnx.defs.has(node.op_type, domain):
             return
-        try:
-            known = onnx.defs.get_schema(node.op_type, self.opset(domain), domain).attributes
-        except (onnx.defs.SchemaError, TypeError) as error:  # the latter for versions beyond all numbers
-            raise Declined(f"opset {self.opset(domain)} does not have it") from error
+        schema = self.schema(node.op_type, domain)
+        if schema is None:
+            raise Declined(f"opset {self.opset(domain)} does not have it")
+        known = schema.attributes
         for attribute in node.attribute:
             kind: Any = known[attribute.name].type if attribute.name in known else None
             if kind is not None and kind.value != attribute.type:
@@ -362,7 +362,7 @@ class Graph:
         lists: set[str] = set()
         found = []
         for node in self.nodes:
-            if self._schema(node) is not None and not self._makes_tensors(node):
+            if self.schema(node.op_type, node.domain) is not None and not self._makes_tensors(node):
                 lists.update(node.output)
             found.append(any(name in lists for name in (*node.input, *node.output)))
         return found

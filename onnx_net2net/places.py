@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
-import onnx
 from onnx import helper
 
 from onnx_net2net.activations import Activation, activations, single
@@ -140,13 +139,9 @@ class Places:
 
 def takes(graph: Graph, op: str, dtype: int) -> bool:
     """Whether an operator is defined for an element type in the model's opset."""
-    try:
-        schema = onnx.defs.get_schema(op, graph.opset(""), "")
-    except (onnx.defs.SchemaError, TypeError):  # the latter for versions beyond all numbers
-        return False
+    schema = graph.schema(op)
     name = helper.tensor_dtype_to_string(dtype).removeprefix("TensorProto.").lower()
-    kinds = schema.inputs[0].types
-    return f"tensor({name})" in kinds
+    return schema is not None and f"tensor({name})" in schema.inputs[0].types
 
 
 def _no_type(graph: Graph, op: str) -> str:

@@ -265,7 +265,9 @@ def check_zeros(model: ModelProto) -> set[str]:
 
 
 def operand(graph: Graph, name: str) -> Any:
-    """A positive value for a tensor; None for computed integers, which have to be what they are."""
+    """A positive value for a tensor; None for sequences, and for computed integers, which have to be what they are."""
+    if not graph.dtype(name):  # a sequence
+        return None
     dtype = onnx.helper.tensor_dtype_to_np_dtype(graph.dtype(name))
     if name in graph.constants:
         return graph.value(name).copy()

@@ -24,7 +24,9 @@ from onnx import numpy_helper, parser
 
 import onnx_net2net
 from onnx_net2net.cli import cli
+from onnx_net2net.cli.deepen import MODES
 from onnx_net2net.cli.widen import SPLITS
+from onnx_net2net.plan import MODES as LIBRARY_MODES
 from onnx_net2net.plan import SPLITS as LIBRARY_SPLITS
 from tests.cli_rows import (
     CHECK,
@@ -182,6 +184,10 @@ def test_weights_depend_on_the_choices_alone(one: Any, other: Any, request: pyte
         run(f"{WIDEN} --factor 1.5 --{request.node.callspec.id} {value}")
         made.append([tensor.raw_data for tensor in onnx.load("s.onnx").graph.initializer])
     assert made[0] == made[1] != made[2]
+
+
+def test_the_modes_are_those_of_the_library() -> None:
+    assert MODES == LIBRARY_MODES
 
 
 @pytest.mark.parametrize("split", LIBRARY_SPLITS)
