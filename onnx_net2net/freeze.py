@@ -96,6 +96,9 @@ class Freezer:
         for i, fact in self.facts:  # atoms that only rules mention, such as padding
             for term in terms_of(fact):
                 self._name(self.graph.nodes[i].output[0], "in", term, "")
+        for name, members in self.lists.items():  # of sequences that no rule knows
+            for term in (term for terms in members for term in terms):
+                self._name(name, "in", term, "")
         self._name_sizes()
 
     def _name_sizes(self) -> None:

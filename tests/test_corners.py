@@ -227,6 +227,14 @@ def test_a_shared_scale_pins_what_it_resizes() -> None:
     assert signature(infer(fill(model), borders=False)) == "x[1, a, !, !] -> y[1, a, !, !]"
 
 
+def test_a_sequence_that_no_rule_knows_pins_its_members() -> None:
+    found = inspect(
+        parse("""(float[2,3] x, float[2,3] z) => (float[2,3] y) <int64 i = {1}>
+        { e = SequenceEmpty() p = SequenceInsert(e, x) q = SequenceInsert(p, z) y = SequenceAt(q, i) }""")
+    )
+    assert {info.status for info in found.axes} == {"pinned"}
+
+
 def test_a_constant_sequence_is_no_constant_tensor() -> None:
     model = parse("""(float[2,3] x) => (float[2,3] y) <float[2] a={1.0,2.0}, float[3] b={1.0,2.0,3.0}, int64 i={0}>
         { q = SequenceConstruct(a, b) e = SequenceAt(q, i) y = Identity(x) }""")
