@@ -9,7 +9,8 @@ from onnx_net2net.errors import (
     RequestError,
     UsageError,
 )
-from onnx_net2net.expansion import Expansion, deepen, widen
+from onnx_net2net.expansion import Expansion
+from onnx_net2net.growing import deepen, widen
 from onnx_net2net.inspection import Inspection, inspect
 from onnx_net2net.plan import Plan
 from onnx_net2net.verify import Verdict, verify

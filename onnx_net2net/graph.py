@@ -410,6 +410,8 @@ NO_REFERENCE = (AssertionError, ImportError, LookupError, RuntimeError, onnx.def
 HUGE = 2**40
 """Elements that no weight has."""
 QUANTISED = frozenset({TensorProto.INT8, TensorProto.UINT8, TensorProto.INT4, TensorProto.UINT4})
+STRUCTURE = frozenset({TensorProto.INT32, TensorProto.INT64, TensorProto.BOOL})
+"""Types of constants that hold sizes and indices rather than parameters."""
 FLOATS = frozenset({TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE})
 
 

@@ -23,6 +23,8 @@ from onnx_net2net.graph import skeleton
 
 Split = Literal["even", "uneven", "scatter", "first"]
 SPLITS: tuple[Split, ...] = ("even", "uneven", "scatter", "first")
+Init = Literal["exact", "random-pad"]
+INITS: tuple[Init, ...] = ("exact", "random-pad")
 Mode = Literal["identity", "residual", "prelu", "linear"]
 MODES: tuple[Mode, ...] = ("identity", "residual", "prelu", "linear")
 """What makes an inserted layer exact, the one that is preferred first."""
@@ -188,6 +190,8 @@ class Plan:
         cloned: Shared constants that the student holds in more than one version.
         inlined: Whether the calls of local functions are inlined first, as an axis has to pass through one.
         blocks: Copies of residual blocks.
+        init: What copied units start as: copies, or random numbers (``random-pad``), a baseline that is not exact.
+        then: Plans for the student that this one makes, each for what the one before it makes.
     """
 
     teacher: str
@@ -202,6 +206,18 @@ class Plan:
     cloned: tuple[str, ...] = ()
     inlined: bool = False
     blocks: tuple[BlockCopy, ...] = ()
+    init: Init = "exact"
+    then: tuple[Plan, ...] = ()
+
+    @property
+    def steps(self) -> tuple[Plan, ...]:
+        """This plan and those that follow, each by itself."""
+        return (dataclasses.replace(self, then=()), *(step for plan in self.then for step in plan.steps))
+
+    @property
+    def changes(self) -> bool:
+        """Whether it changes anything."""
+        return any(step.axes or step.deepens for step in self.steps)
 
     @property
     def deepens(self) -> bool:
@@ -210,8 +226,13 @@ class Plan:
 
     @property
     def random(self) -> bool:
-        """Whether inserted layers have random weights, so that the student does not equal its teacher."""
-        return any(layer.random for layer in self.layers)
+        """Whether units or layers start with random weights, so that the student does not equal its teacher."""
+        return any(step.init != "exact" or any(layer.random for layer in step.layers) for step in self.steps)
+
+    @property
+    def noisy(self) -> bool:
+        """Whether copies get noise."""
+        return any(step.noise and step.axes for step in self.steps)
 
     @property
     def maps(self) -> dict[str, Index]:
@@ -239,21 +260,8 @@ class Plan:
             body = json.loads(text)
             if body.pop("onnx_net2net_plan") != VERSION:
                 raise ValueError("another version")
-            body.setdefault("blocks", [])
-            lists: dict[str, Callable[[Any], Any]] = {
-                "axes": _decode_axis,
-                "constants": _decode_constant,
-                "sizes": lambda item: SizePlan(**{**item, "values": tuple(item["values"])}),
-                "shapes": lambda item: (str(item[0]), tuple(item[1])),
-                "layers": _decode_layer,
-                "blocks": _decode_block,
-                "cloned": str,
-            }
-            known: dict[str, Any] = {
-                name: tuple(decode(item) for item in body.pop(name)) for name, decode in lists.items()
-            }
-            return cls(**body, **known)
-        except (ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
+            return _decode_plan(body)
+        except (ValueError, TypeError, KeyError, AttributeError, IndexError, RecursionError) as error:
             raise RequestError(
                 f"it is not a plan of this version ({error})", "write one with --plan-out", op="plan"
             ) from error
@@ -296,6 +304,24 @@ def _encode(value: Any) -> Any:
     if isinstance(value, (tuple, list)):
         return [_encode(item) for item in value]
     return value
+
+
+def _decode_plan(given: dict[str, Any]) -> Plan:
+    body = {"blocks": [], "then": [], **given}
+    lists: dict[str, Callable[[Any], Any]] = {
+        "axes": _decode_axis,
+        "constants": _decode_constant,
+        "sizes": lambda item: SizePlan(**{**item, "values": tuple(item["values"])}),
+        "shapes": lambda item: (str(item[0]), tuple(item[1])),
+        "layers": _decode_layer,
+        "blocks": _decode_block,
+        "cloned": str,
+        "then": _decode_plan,
+    }
+    known: dict[str, Any] = {name: tuple(decode(item) for item in body.pop(name)) for name, decode in lists.items()}
+    if body.get("init", "exact") not in INITS:
+        raise ValueError(f"{body['init']!r} is no start")
+    return Plan(**body, **known)
 
 
 def _decode_dim(item: dict[str, Any]) -> Dim:

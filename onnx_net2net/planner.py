@@ -13,12 +13,18 @@ from onnx_net2net.axis_map import AxisMap, Slot, Written
 from onnx_net2net.errors import ModelError, RequestError
 from onnx_net2net.graph import Graph
 from onnx_net2net.names import Names
-from onnx_net2net.plan import DIFFERS, KEPT, AxisPlan, ConstantPlan, Plan, SizePlan, Split, SplitPlan, fingerprint
+from onnx_net2net.plan import DIFFERS, KEPT, AxisPlan, ConstantPlan, Init, Plan, SizePlan, Split, SplitPlan, fingerprint
 from onnx_net2net.recompute import broken
 
 
 def plan_widening(
-    found: AxisMap, sizes: Mapping[str, int], *, seed: int = 0, split: Split = "uneven", noise: float = 0.0
+    found: AxisMap,
+    sizes: Mapping[str, int],
+    *,
+    seed: int = 0,
+    split: Split = "uneven",
+    noise: float = 0.0,
+    init: Init = "exact",
 ) -> Plan:
     """Draws a map and fractions for each axis, and works out what follows for the model.
 
@@ -28,6 +34,7 @@ def plan_widening(
         seed: Seed of the draws; each axis draws by itself, so its map does not depend on the others.
         split: How fractions are drawn.
         noise: Recorded in the plan.
+        init: Recorded in the plan.
 
     Raises:
         RequestError: If the maps break an equation (the certificate), which would be a bug.
@@ -39,11 +46,17 @@ def plan_widening(
             chosen = draw_map(info.axis.size, sizes[name], rng, uniform=bool(info.uniform))
             shares = draw_fractions(chosen, info.axis.size, split, rng)
             axes.append(AxisPlan(name, info.axis.size, sizes[name], tuple(chosen.tolist()), tuple(shares.tolist())))
-    return complete(found, tuple(axes), seed=seed, split=split, noise=noise)
+    return complete(found, tuple(axes), seed=seed, split=split, noise=noise, init=init)
 
 
 def complete(
-    found: AxisMap, axes: tuple[AxisPlan, ...], *, seed: int = 0, split: Split = "uneven", noise: float = 0.0
+    found: AxisMap,
+    axes: tuple[AxisPlan, ...],
+    *,
+    seed: int = 0,
+    split: Split = "uneven",
+    noise: float = 0.0,
+    init: Init = "exact",
 ) -> Plan:
     """The plan that follows from given maps and fractions.
 
@@ -67,6 +80,7 @@ def complete(
         tuple(_shapes(found, maps)),
         (),
         tuple(dict.fromkeys([*cloned, *found.ties])) if axes else (),
+        init=init,
     )
 
 

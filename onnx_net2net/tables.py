@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from onnx import ModelProto, TensorProto
+from onnx import ModelProto
 from rich import box
 from rich.console import Console, RenderableType
 from rich.filesize import decimal
@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from onnx_net2net.axis_map import AxisInfo
+from onnx_net2net.budget import parameters
 from onnx_net2net.expansion import Expansion
 from onnx_net2net.graph import Graph
 from onnx_net2net.inspection import Inspection, inspect
@@ -22,22 +23,11 @@ from onnx_net2net.io import is_large
 from onnx_net2net.plan import Layer
 from onnx_net2net.verify import Verdict
 
-STRUCTURE = (TensorProto.INT32, TensorProto.INT64, TensorProto.BOOL)
-"""Types of constants that hold sizes and indices rather than parameters."""
 SHOWN = 3
 """Names or reasons that are listed before the rest is counted."""
 WIDE = 1000
 """Columns where no terminal sets a limit, so that names stay whole in pipes and files."""
 STYLES = {"free": "green", "uniform": "yellow", "pinned": "dim"}
-
-
-def parameters(model: ModelProto) -> int:
-    """Elements of all constants that the model computes with, whether initializers or made by constant nodes."""
-    graph = Graph(model)
-    computing = [(i, node) for i, node in enumerate(graph.nodes) if i not in graph.constant_nodes]
-    used = {name for i, node in computing for name in (*node.input, *graph.captured[i])}
-    weights = [name for name in used & graph.constants if graph.dtype(name) not in STRUCTURE]
-    return sum(math.prod(shape) for shape in map(graph.shape, weights) if shape is not None)
 
 
 def weigh(model: ModelProto) -> int:
@@ -60,7 +50,7 @@ def expansion_document(expansion: Expansion) -> dict[str, Any]:
     skipped = [{"name": name, "reason": reason} for name, reason in expansion.skipped.items()]
     models = {"before": expansion.teacher, "after": expansion.model}
     return {
-        "parameters": {when: parameters(model) for when, model in models.items()},
+        "parameters": {when: parameters(Graph(model)) for when, model in models.items()},
         "bytes": {when: weigh(model) for when, model in models.items()},
         "axes": {
             "widened": [{"name": axis.name, "old": axis.old, "new": axis.new} for axis in plan.axes],

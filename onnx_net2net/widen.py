@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import zlib
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -40,6 +40,8 @@ def apply(model: ModelProto, plan: Plan, *, noise: bool = True) -> ModelProto:
         value = rewrite(graph.value(constant.source), constant, plan, graph.value)
         if noise and plan.noise:
             value = add_noise(value, constant, plan)
+        if plan.init == "random-pad":
+            value = pad_randomly(value, constant, plan)
         patch.constant(constant.name, value)
         for node, slot in constant.uses:
             student.graph.node[node].input[slot] = constant.name
@@ -175,17 +177,37 @@ def _ranks(group: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int6
     return first, rank
 
 
+def pad_randomly(value: Array, constant: ConstantPlan, plan: Plan) -> Array:
+    """Random numbers in place of all that new units have: the baseline RandomPad of arXiv 1511.05641, section 4.
+
+    They are normal, with the deviation of the weight's own numbers. Vectors and stored integers keep their copies,
+    so that new units have biases and statistics of the right size.
+    """
+    if value.dtype.kind in "iub" or value.ndim < 2 or not value.size:
+        return value
+    new = _copied(value, constant, plan, range(value.ndim))
+    rng = np.random.default_rng([plan.seed, zlib.crc32(constant.name.encode()), 2])
+    drawn = rng.standard_normal(value.shape) * float(np.std(value[~new].astype(np.float64)))
+    return np.where(new, drawn.astype(value.dtype), value).astype(value.dtype)
+
+
+def _copied(value: Array, constant: ConstantPlan, plan: Plan, axes: Iterable[int]) -> NDArray[np.bool_]:
+    """Where a weight belongs to a copy, along some of its dimensions, rather than to an original."""
+    copied = np.zeros(value.shape, bool)
+    for axis in axes:
+        if touches(constant.dims[axis], plan.maps):
+            first = _ranks(index(constant.dims[axis], plan.maps))[1] == 0
+            copied |= ~first.reshape([-1 if i == axis else 1 for i in range(value.ndim)])
+    return copied
+
+
 def add_noise(value: Array, constant: ConstantPlan, plan: Plan) -> Array:
     """Adds normal noise to the copies (not the originals) of incoming weights, to tell them apart."""
     scaled = {split.axis for split in constant.splits}
     rng = np.random.default_rng([plan.seed, zlib.crc32(constant.name.encode()), 1])
     if value.dtype.kind in "iub" or value.ndim < 2 or not value.size:
         return value
-    copied = np.zeros(value.shape, bool)
-    for axis, dim in enumerate(constant.dims):
-        if axis not in scaled and touches(dim, plan.maps):
-            first = _ranks(index(dim, plan.maps))[1] == 0
-            copied |= ~first.reshape([-1 if i == axis else 1 for i in range(value.ndim)])
+    copied = _copied(value, constant, plan, (axis for axis in range(value.ndim) if axis not in scaled))
     drawn = rng.standard_normal(value.shape) * plan.noise * float(np.std(value.astype(np.float64)))
     return np.where(copied, value + drawn.astype(value.dtype), value).astype(value.dtype)
 

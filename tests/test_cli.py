@@ -261,7 +261,7 @@ def test_what_python_raises(error: type, code: int, message: str, monkeypatch: p
     def fail(*_args: Any, **_options: Any) -> None:
         raise error
 
-    monkeypatch.setattr("onnx_net2net.expansion.widen", fail)
+    monkeypatch.setattr("onnx_net2net.growing.widen", fail)
     result = run(EACH["widen"], code)
     assert result.stdout == ""
     assert result.stderr.strip().startswith(message)

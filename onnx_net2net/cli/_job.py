@@ -31,8 +31,9 @@ class Job:
 
     def run(self, how: str, **asked: Any) -> None:
         """Reads the teacher, plans its student with the library's function ``how``, verifies, writes and reports."""
-        from onnx_net2net import expansion as library
+        from onnx_net2net import growing as library
         from onnx_net2net import tables
+        from onnx_net2net.expansion import RANDOM
         from onnx_net2net.io import load
 
         if not self.output and not self.dry_run:
@@ -46,7 +47,7 @@ class Job:
             expansion: Expansion = getattr(library, how)(teacher, plan=plan, **asked)
             require(expansion, how)
             if expansion.plan.random and not (self.no_verify or self.dry_run):
-                raise UsageError(library.RANDOM, "add --no-verify", op="--init")
+                raise UsageError(RANDOM, "add --no-verify", op="--init")
         with self.say.stage("building"):
             document = tables.expansion_document(expansion)
         failure = self._verify(expansion, document)

@@ -17,6 +17,7 @@ Apply = Callable[[Node], list[Fact]]
 Test = Callable[[Node], bool]
 Passes = Callable[[Mapping[str, Any], int, int], int]
 Follow = Literal["", "each", "fills", "folds", "moves", "product"]
+Cost = Callable[[list[tuple[int, ...]], list[tuple[int, ...]]], int]
 Vanishes = Callable[[Node], list[tuple[int, ...]]]
 
 
@@ -75,6 +76,7 @@ class Rule:
         elementwise: Whether each element of the output depends on the same element of the inputs alone.
         sums: Whether the output is the sum of the inputs.
         keeps: Whether the first output has the elements of input 0, but for their type.
+        cost: From the shapes of inputs and outputs to the multiply-accumulates of a node, for operators that have some.
         vanishes: For a node, sets of input slots, the one to prefer first: with zeros in all slots of a set, and
             finite numbers in the others, the first output is zero.
     """
@@ -97,6 +99,7 @@ class Rule:
     sums: bool = False
     keeps: bool = False
     vanishes: Vanishes = nowhere
+    cost: Cost | None = None
 
 
 _RULES: dict[tuple[str, str], list[Rule]] = {}
