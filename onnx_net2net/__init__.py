@@ -13,6 +13,7 @@ from onnx_net2net.expansion import Expansion
 from onnx_net2net.growing import deepen, widen
 from onnx_net2net.inspection import Inspection, inspect
 from onnx_net2net.plan import Plan
+from onnx_net2net.recipe import Recipe, expand, explore
 from onnx_net2net.verify import Verdict, verify
 
 __all__ = [
@@ -23,11 +24,14 @@ __all__ = [
     "Net2NetError",
     "NotEquivalentError",
     "Plan",
+    "Recipe",
     "RequestError",
     "UsageError",
     "Verdict",
     "__version__",
     "deepen",
+    "expand",
+    "explore",
     "inspect",
     "verify",
     "widen",

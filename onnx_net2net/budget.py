@@ -7,21 +7,26 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
+from onnx import ModelProto
+
 from onnx_net2net import rules
 from onnx_net2net.axes import Dim, new_size
 from onnx_net2net.axis_map import AxisMap
 from onnx_net2net.errors import UsageError
 from onnx_net2net.graph import STRUCTURE, Graph
+from onnx_net2net.infer import infer
 from onnx_net2net.plan import Plan
 
 UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "B": 10**9, "T": 10**12}
 STEPS = 24
 LARGEST = 64.0
+ONE = np.zeros(1, np.int64)
 
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """Parameters of a model, and multiply-accumulates of one run at the trial sizes of dynamic dimensions."""
+    """Parameters of a model, and multiply-accumulates of one run at size one of each dynamic dimension."""
 
     parameters: int
     macs: int
@@ -37,7 +42,8 @@ def parameters(graph: Graph) -> int:
 
 def measure(found: AxisMap, plan: Plan) -> Size:
     """The size of the student that a plan of widened axes makes of a teacher."""
-    graph, maps = found.graph, plan.maps
+    graph = found.graph
+    maps = {info.axis.name: ONE for info in found.axes.values() if info.dynamic} | plan.maps
     grown = sum(_growth(graph, c.source, c.name, [new_size(dim, maps) for dim in c.dims]) for c in plan.constants)
 
     def shape(dims: tuple[Dim, ...]) -> tuple[int, ...]:
@@ -52,6 +58,11 @@ def measure(found: AxisMap, plan: Plan) -> Size:
             if all(d is not None for d in (*dims, *made)[: len(dims) + 1]):
                 macs += rule.cost([shape(d or ()) for d in dims], [shape(d or ()) for d in made])
     return Size(parameters(graph) + grown, macs)
+
+
+def size_of(model: ModelProto) -> Size:
+    """The size of a model as it is."""
+    return measure(infer(model), Plan(""))
 
 
 def _growth(graph: Graph, source: str, name: str, shape: list[int]) -> int:

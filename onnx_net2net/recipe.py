@@ -24,14 +24,21 @@ from inspect import signature
 from pathlib import Path
 from typing import Any
 
+from onnx import ModelProto
+
 from onnx_net2net import growing
+from onnx_net2net.budget import Size, find_factor, size_of, target
 from onnx_net2net.errors import RequestError, UsageError
-from onnx_net2net.expansion import Expansion
+from onnx_net2net.expansion import Expansion, from_plan
 from onnx_net2net.io import Model, load
+from onnx_net2net.plan import Plan
+from onnx_net2net.verify import Verdict
 
 KINDS = ("widen", "deepen")
 OWN = {"model", "plan", "seed"}
 """What a step may not set: the recipe says it for all steps."""
+SIZES = {"factor", "widths", "target_params", "target_macs"}
+"""What says how wide a step makes its axes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,12 +98,23 @@ def _known(given: Mapping[str, Any], names: set[str], where: str) -> None:
             raise UsageError(f"there is no {name!r}", cure, op="recipe", tensor=where)
 
 
-def expand(model: Model, recipe: str | os.PathLike[str] | Mapping[str, Any] | Recipe) -> Expansion:
+def expand(
+    model: Model,
+    recipe: str | os.PathLike[str] | Mapping[str, Any] | Recipe | None = None,
+    *,
+    target_params: float | str | None = None,
+    target_macs: float | str | None = None,
+    plan: Plan | str | None = None,
+) -> Expansion:
     """Takes the steps of a recipe one after the other, each on the student of the one before.
 
     Args:
         model: The teacher: a path, a `ModelProto` or a `gs.Graph`.
         recipe: A TOML file, what such a file holds, or a `Recipe`.
+        target_params: ``"2x"``, ``"30M"`` or a number of parameters of the student: finds the factor of the one
+            widening step that says no sizes.
+        target_macs: The same for multiply-accumulates.
+        plan: A saved plan, of any number of steps, to apply again; excludes all else.
 
     Returns:
         One `Expansion` with one plan, which is verified once.
@@ -104,19 +122,53 @@ def expand(model: Model, recipe: str | os.PathLike[str] | Mapping[str, Any] | Re
     Raises:
         ModelError: If the teacher cannot be read.
         RequestError: If a step cannot be taken, or does nothing.
-        UsageError: If it is not a recipe.
+        UsageError: If it is not a recipe, or a target does not say which step it is for.
     """
-    wanted = read(recipe)
-    teacher = current = load(model)
+    goals = {"parameters": ("target_params", target_params), "macs": ("target_macs", target_macs)}
+    wanted = {kind: goal for kind, goal in goals.items() if goal[1] is not None}
+    if (plan is None) == (recipe is None) or (plan is not None and wanted) or len(wanted) > 1:
+        raise UsageError("a recipe or a plan is needed, and at most one target", "give one of each", op="expand")
+    teacher = load(model)
+    if plan is not None:
+        return from_plan(teacher, plan)
+    steps = read(recipe or {})
+    for kind, (option, text) in wanted.items():
+        steps = _aimed(teacher, steps, kind, target(str(text), getattr(size_of(teacher), kind), option))
+    return _take(teacher, steps)
+
+
+def _take(teacher: ModelProto, recipe: Recipe) -> Expansion:
     made: list[Expansion] = []
-    for i, step in enumerate(wanted.steps):
+    for i, step in enumerate(recipe.steps):
         arguments = {name: value for name, value in step.items() if name != "do"}
-        one: Expansion = getattr(growing, step["do"])(current, seed=wanted.seed, **arguments)
+        current = made[-1].exact if made else teacher
+        one: Expansion = getattr(growing, step["do"])(current, seed=recipe.seed, **arguments)
         if not one.plan.changes:
-            raise RequestError("it changes nothing", "see inspect for what can grow", op="recipe", tensor=f"steps.{i}")
+            raise RequestError("it changes nothing", "inspect lists what can grow", op="recipe", tensor=f"steps.{i}")
         made.append(one)
-        current = one.exact
     return Expansion.chain(teacher, made)
+
+
+def _aimed(teacher: ModelProto, recipe: Recipe, kind: str, wanted: int) -> Recipe:
+    """The recipe with the factor for which the student comes nearest to a size.
+
+    Raises:
+        UsageError: If not exactly one widening step leaves its sizes open.
+    """
+    open_ = [i for i, step in enumerate(recipe.steps) if step["do"] == "widen" and not step.keys() & SIZES]
+    if len(open_) != 1:
+        wrong = f"{len(open_) or 'no'} widening steps leave their sizes open"
+        raise UsageError(wrong, "let one step have no factor, widths or target", op="recipe")
+
+    def at(factor: float) -> Recipe:
+        steps = [{**step, "factor": factor} if i == open_[0] else step for i, step in enumerate(recipe.steps)]
+        return Recipe(recipe.seed, tuple(step for step in steps if step.get("factor") != 1.0))
+
+    def size_at(factor: float) -> int:
+        steps = at(factor)
+        return int(getattr(size_of(_take(teacher, steps).exact if steps.steps else teacher), kind))
+
+    return at(find_factor(size_at, wanted))
 
 
 def variants(recipe: Recipe, choices: Mapping[str, Sequence[Any]]) -> Iterator[tuple[dict[str, Any], Recipe]]:
@@ -142,3 +194,44 @@ def _set(recipe: Recipe, key: str, value: Any) -> Recipe:
             steps[int(place)][name] = value
             return replace(recipe, steps=read({"seed": recipe.seed, "steps": steps}).steps)
     raise UsageError(f"it has no {key}", "name a key such as steps.0.factor", op="recipe", tensor=key)
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What one member of a family came to.
+
+    Attributes:
+        chosen: The values of the keys that vary.
+        size: Its parameters and multiply-accumulates.
+        verdict: How it compares with the teacher; None if it was not verified.
+    """
+
+    chosen: Mapping[str, Any]
+    size: Size
+    verdict: Verdict | None
+
+
+def explore(
+    model: Model,
+    recipe: str | os.PathLike[str] | Mapping[str, Any] | Recipe,
+    choices: Mapping[str, Sequence[Any]],
+    *,
+    dims: Mapping[str, int] | None = None,
+    verify: bool = True,
+) -> Iterator[Result]:
+    """Makes every student that a recipe describes with the given choices, and says how large and how exact it is.
+
+    Args:
+        model: The teacher.
+        recipe: The recipe.
+        choices: Values to try by key, such as ``{"steps.0.factor": [1.25, 1.5]}``.
+        dims: Sizes of dynamic dimensions to verify with.
+        verify: Whether to compare each student with the teacher.
+
+    Raises:
+        ModelError, RequestError, UsageError: As `expand` does.
+    """
+    teacher = load(model)
+    for chosen, one in variants(read(recipe), choices):
+        made = _take(teacher, one)
+        yield Result(chosen, size_of(made.exact), made.verify(dims=dims) if verify and not made.plan.random else None)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import math
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,6 +23,7 @@ from onnx_net2net.graph import Graph
 from onnx_net2net.inspection import Inspection, inspect
 from onnx_net2net.io import is_large
 from onnx_net2net.plan import Layer
+from onnx_net2net.recipe import Result
 from onnx_net2net.verify import Verdict
 
 SHOWN = 3
@@ -46,27 +49,29 @@ def finite(value: Any) -> Any:
 
 def expansion_document(expansion: Expansion) -> dict[str, Any]:
     """What an expansion does to its teacher; verification and output are still null."""
-    plan = expansion.plan
+    plan, steps = expansion.plan, expansion.plan.steps
+    deepens = any(step.deepens for step in steps)
     skipped = [{"name": name, "reason": reason} for name, reason in expansion.skipped.items()]
     models = {"before": expansion.teacher, "after": expansion.model}
     return {
         "parameters": {when: parameters(Graph(model)) for when, model in models.items()},
         "bytes": {when: weigh(model) for when, model in models.items()},
         "axes": {
-            "widened": [{"name": axis.name, "old": axis.old, "new": axis.new} for axis in plan.axes],
+            "widened": [{"name": axis.name, "old": axis.old, "new": axis.new} for step in steps for axis in step.axes],
             "pinned": [{"reason": reason, "axes": count} for reason, count in expansion.pinned.items()],
-            "skipped": [] if plan.deepens else skipped,
+            "skipped": [] if deepens else skipped,
         },
-        "layers": [layer_document(layer) for layer in plan.layers],
+        "layers": [layer_document(layer) for step in steps for layer in step.layers],
         "blocks": [
             {"after": block.tensor, "from": block.source, "nodes": len(block.nodes), "zeroed": len(block.zeroed)}
-            for block in plan.blocks
+            for step in steps
+            for block in step.blocks
         ],
-        "skipped": skipped if plan.deepens else [],
+        "skipped": skipped if deepens else [],
         "verification": None,
-        **({"drift": None} if plan.noise else {}),
+        **({"drift": None} if plan.noisy else {}),
         "output": None,
-        "cloned": list(plan.cloned),
+        "cloned": list(dict.fromkeys(name for step in steps for name in step.cloned)),
     }
 
 
@@ -81,6 +86,49 @@ def layer_document(layer: Layer) -> dict[str, Any]:
         "batch_norm": layer.batch_norm,
         "init": "random" if layer.random else "exact",
     }
+
+
+def family_document(teacher: str, results: Iterable[Result]) -> dict[str, Any]:
+    """The members of a family, each with what was chosen, its size and its error."""
+    rows = []
+    for result in results:
+        verdict = result.verdict
+        worst = max(verdict.outputs, key=lambda output: output.max_rel, default=None) if verdict is not None else None
+        rows.append(
+            {
+                **result.chosen,
+                "parameters": result.size.parameters,
+                "macs": result.size.macs,
+                "max_rel": worst.max_rel if worst else None,
+                "tolerance": worst.tolerance if worst else None,
+                "equivalent": bool(verdict) if verdict is not None else None,
+            }
+        )
+    return {"teacher": teacher, "rows": rows}
+
+
+def family_csv(document: Mapping[str, Any]) -> str:
+    """The same as CSV."""
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, list(document["rows"][0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(document["rows"])
+    return stream.getvalue()
+
+
+def family_report(document: Mapping[str, Any]) -> list[RenderableType]:
+    """The same as a table."""
+    names = list(document["rows"][0])
+    table = _table(*names, right=tuple(range(len(names))))
+    for row in document["rows"]:
+        table.add_row(*(_shown(row[name]) for name in names))
+    return [table]
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, bool) or value is None:
+        return {True: "yes", False: "NO", None: "not verified"}[value]
+    return f"{value:,}" if isinstance(value, int) else f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def drift_document(verdict: Verdict) -> list[dict[str, Any]]:

@@ -8,8 +8,16 @@ from typing import Any
 import onnx_net2net
 
 WIDEN, DEEPEN, CHECK = "widen t.onnx -o s.onnx", "deepen t.onnx -o s.onnx", "check t.onnx t.onnx"
-EACH = {"inspect": "inspect t.onnx", "widen": f"{WIDEN} --factor 2", "deepen": f"{DEEPEN} --every", "check": CHECK}
-WRITERS = {name: EACH[name] for name in ("widen", "deepen")}
+EXPAND = "expand t.onnx r.toml -o s.onnx"
+EACH = {
+    "inspect": "inspect t.onnx",
+    "widen": f"{WIDEN} --factor 2",
+    "deepen": f"{DEEPEN} --every",
+    "expand": EXPAND,
+    "check": CHECK,
+}
+WRITERS = {name: EACH[name] for name in ("widen", "deepen", "expand")}
+FAMILY = "--set steps.0.factor=1.5,2 --set seed=1"
 CNN = """net (float[N,3,8,8] image) => (float[N,4] scores) {
   c1 = Conv<kernel_shape=[3,3], pads=[1,1,1,1]>(image, w1, b1)  a1 = Relu(c1)
   c2 = Conv<kernel_shape=[3,3], pads=[1,1,1,1]>(a1, w2, b2)  s = Sigmoid(c2)
@@ -54,6 +62,9 @@ REPORTS = {
     ),
     "deepen block": ("deepen block.onnx -o s.onnx --block s", r"blocks copied +3 nodes from x, after s"),
     "deepen random": (f"{EACH['deepen']} --init random --no-verify", r"Conv 3x3 after a1: random[\s\S]*not verified"),
+    "widen random": (f"{WIDEN} --factor 2 --init random-pad --no-verify", r"axes widened +3[\s\S]*not verified"),
+    "expand": (EXPAND, r"axes widened +3[\s\S]*Conv 3x3 after a1: identity[\s\S]*equivalent: [\s\S]*written: s.onnx"),
+    "expand a family": (f"expand t.onnx r.toml {FAMILY}", r"2 +1 +[\d,]+ +[\d,]+ +[\d.e-]+ +1e-05 +yes"),
     "check": (CHECK, r"scores +0 +0 +1e-05 +equal\s+equivalent: .*3 samples on CPUExecutionProvider"),
     "markup": ("inspect markup.onnx", re.escape(MARKUP)),
 }
@@ -96,6 +107,32 @@ DOCUMENTS = {
     "calibrated": (f"{DEEPEN} --after a1 --batch-norm --calibrate x.npz", 0, modes, ["identity"]),
     "blocks": ("deepen block.onnx -o s.onnx --block every --count 2", 0, lambda made: len(made["blocks"]), 2),
     "block to name": ("inspect block.onnx", 0, lambda made: made["blocks"][0]["block"], "s"),
+    "target": (f"{WIDEN} --target-params 1.9x", 0, lambda made: made["parameters"]["after"] // 100, 12),
+    "target of work": (f"{WIDEN} --target-macs 2x", 0, lambda made: len(made["axes"]["widened"]), 3),
+    "recipe": (
+        EXPAND,
+        0,
+        lambda made: (new_sizes(made), modes(made)),
+        ({"w1:0": 9, "w2:0": 12, "w3:1": 8}, ["identity", "residual", "identity"]),
+    ),
+    "target of a recipe": (
+        "expand t.onnx open.toml -o s.onnx --target-params 2x",
+        0,
+        lambda made: made["parameters"]["after"] // 100,
+        13,
+    ),
+    "family": (
+        f"expand t.onnx r.toml {FAMILY}",
+        0,
+        lambda made: [row["steps.0.factor"] for row in made["rows"]],
+        [1.5, 2],
+    ),
+    "family unverified": (
+        f"expand t.onnx r.toml {FAMILY} --no-verify",
+        0,
+        lambda made: made["rows"][0]["equivalent"],
+        None,
+    ),
     "samples": (f"{CHECK} --samples 5", 0, verdict, (True, 5, 1e-5)),
     "inputs": (f"{CHECK} --inputs x.npz", 0, verdict, (True, 1, 1e-5)),
     "rtol": ("check t.onnx noisy.onnx --rtol 10", 0, verdict, (True, 3, 10)),
@@ -132,6 +169,17 @@ MISTAKES = {
     "width that is no size": (f"{WIDEN} --width w1=big", 2, "'big' is not a size"),
     "width twice": (f"{WIDEN} --width w1=7 --width w1=8", 2, "'w1' comes twice"),
     "dim of zero": (f"{CHECK} --dim N=0", 2, "'N=0' is not NAME=SIZE"),
+    "no recipe": ("expand t.onnx -o s.onnx", 2, "no recipe is named"),
+    "recipe and plan": ("expand t.onnx r.toml --plan p -o s.onnx", 2, "excludes --recipe"),
+    "recipe that is none": ("expand t.onnx text.txt -o s.onnx", 2, "it is not TOML"),
+    "set without values": ("expand t.onnx r.toml --set seed", 2, "'seed' is not KEY=VALUE,VALUE"),
+    "set twice": ("expand t.onnx r.toml --set seed=1 --set seed=2", 2, "'seed' comes twice"),
+    "set of nothing": ("expand t.onnx r.toml --set steps.7.factor=1", 2, "it has no steps.7.factor"),
+    "set and a student": (f"{EXPAND} --set seed=1", 2, "excludes --output"),
+    "table without set": (f"{EXPAND} --table t.csv", 2, "--table without --set"),
+    "table over the teacher": ("expand t.onnx r.toml --set seed=1 --table t.onnx", 2, "it would replace an input"),
+    "random units": (f"{EACH['widen']} --init random-pad", 2, "add --no-verify"),
+    "target and factor": (f"{EACH['widen']} --target-params 2x", 2, "exclude each other"),
     "even kernel": (f"{DEEPEN} --every --kernel 2", 2, "no centre tap"),
     "no kernel": (f"{DEEPEN} --every --kernel 3x", 2, "'3x' is not a kernel"),
     "no folder": ("widen t.onnx -o no/s.onnx --factor 2", 2, "no such folder"),

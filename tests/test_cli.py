@@ -94,6 +94,10 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
         onnx_net2net.widen("t.onnx", factor=2, noise=0.1).save("noisy.onnx")
         Path("wide.json").write_text(onnx_net2net.widen("t.onnx", factor=2).plan.to_json())
         Path("deep.json").write_text(onnx_net2net.deepen("t.onnx", after="every").plan.to_json())
+        Path("r.toml").write_text(
+            'seed = 3\n[[steps]]\ndo = "widen"\nfactor = 1.5\n[[steps]]\ndo = "deepen"\nafter = "every"'
+        )
+        Path("open.toml").write_text('[[steps]]\ndo = "widen"')
         Path("text.txt").write_text("no model, no plan and no arrays")
         np.savez("y.npz", other=np.zeros((1, 3)))
         np.savez("x.npz", image=np.random.default_rng(1).standard_normal((1, 3, 8, 8)).astype(np.float32))

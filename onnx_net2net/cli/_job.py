@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What `widen` and `deepen` have in common."""
+    """What `widen`, `deepen` and `expand` have in common."""
 
     teacher: str
     output: str | None
@@ -31,8 +31,7 @@ class Job:
 
     def run(self, how: str, **asked: Any) -> None:
         """Reads the teacher, plans its student with the library's function ``how``, verifies, writes and reports."""
-        from onnx_net2net import growing as library
-        from onnx_net2net import tables
+        from onnx_net2net import growing, recipe, tables
         from onnx_net2net.expansion import RANDOM
         from onnx_net2net.io import load
 
@@ -44,7 +43,8 @@ class Job:
             self._check_targets(data_files(self.teacher))
             plan = Path(self.plan).read_text("utf-8", "replace") if self.plan else None
         with self.say.stage("planning"):
-            expansion: Expansion = getattr(library, how)(teacher, plan=plan, **asked)
+            makers: dict[str, Any] = {"widen": growing.widen, "deepen": growing.deepen, "expand": recipe.expand}
+            expansion: Expansion = makers[how](teacher, plan=plan, **asked)
             require(expansion, how)
             if expansion.plan.random and not (self.no_verify or self.dry_run):
                 raise UsageError(RANDOM, "add --no-verify", op="--init")
@@ -80,7 +80,7 @@ class Job:
         with self.say.stage("verifying"):
             verdict = expansion.verify(dims=self.dims)
         document["verification"] = verdict.to_dict()
-        if verdict and expansion.plan.noise:
+        if verdict and expansion.plan.noisy:
             with self.say.stage("measuring drift"):
                 document["drift"] = drift_document(expansion.drift(dims=self.dims))
         return "" if verdict else verdict.reason or "it is not equivalent"
@@ -119,8 +119,9 @@ def require(expansion: Expansion, how: str) -> None:
     """Refuses a plan that does nothing, with what stands in the way, or one of the other kind."""
     from onnx_net2net.tables import obstacles, refusals
 
-    kind = "widen" if expansion.plan.axes else "deepen" if expansion.plan.deepens else ""
-    if kind and kind != how:
+    plan = expansion.plan
+    kind = "expand" if plan.then else "widen" if plan.axes else "deepen" if plan.deepens else ""
+    if kind and how not in (kind, "expand"):
         raise RequestError("it is of another kind", f"give it to {kind}", op="plan")
     if not kind:
         wrong, why = ("no axis grows as asked", obstacles) if how == "widen" else ("no layer fits", refusals)

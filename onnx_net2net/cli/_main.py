@@ -14,6 +14,7 @@ from onnx_net2net.cli._options import SETTINGS
 from onnx_net2net.cli.check import check
 from onnx_net2net.cli.deepen import deepen
 from onnx_net2net.cli.demo import demo
+from onnx_net2net.cli.expand import expand
 from onnx_net2net.cli.inspect import inspect
 from onnx_net2net.cli.widen import widen
 
@@ -27,7 +28,7 @@ def cli() -> None:
     """
 
 
-for command in (inspect, widen, deepen, check, demo):
+for command in (inspect, widen, deepen, expand, check, demo):
     cli.add_command(command)
 
 

@@ -20,6 +20,9 @@ SPLITS = ("even", "uneven", "scatter", "first")
 @click.option("--split", type=click.Choice(SPLITS), help="How copies share outgoing weights (default uneven).")
 @click.option("--noise", type=AMOUNT, metavar="SIGMA", help="Noise on copies, relative to the weights; not exact.")
 @click.option("--round-to", type=COUNT, metavar="N", help="Round sizes from factors up to a multiple of this.")
+@click.option("--target-params", metavar="P", help="Find the factor for so many parameters: 2x, 30M or a number.")
+@click.option("--target-macs", metavar="M", help="The same for multiply-accumulates of one run.")
+@click.option("--init", type=click.Choice(["random-pad"]), help="Random new units, as a baseline; needs --no-verify.")
 @WRITING
 def widen(**given: Any) -> None:
     """Write a STUDENT with wider layers that computes the same function as TEACHER (Net2WiderNet)."""
