@@ -82,6 +82,7 @@ class AxisInfo:
     carried_by: list[str] = field(default_factory=list)
     contracted_by: list[str] = field(default_factory=list)
     dynamic: bool = False
+    idempotent: list[Blame] = field(default_factory=list)
 
     @property
     def status(self) -> str:

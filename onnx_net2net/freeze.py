@@ -9,9 +9,9 @@ import numpy as np
 from onnx_net2net.absorb import locate
 from onnx_net2net.axes import Axis, Dim, Prod, Sum, atoms
 from onnx_net2net.axis_map import AxisInfo, AxisMap, Blame, Claim, Scaled, Slot, Written
-from onnx_net2net.facts import Contract, Equal, Fact, Size, Terms, Uniform, terms_of
+from onnx_net2net.facts import Contract, Equal, Fact, Idempotent, Size, Terms, Uniform, terms_of
 from onnx_net2net.follow import Follower
-from onnx_net2net.graph import Graph, label
+from onnx_net2net.graph import FLOATS, Graph, label
 from onnx_net2net.unify import Atom, Product, Solver, Term
 
 
@@ -152,6 +152,9 @@ class Freezer:
             into.uniform.append((self._dim(fact.over), blame))
             for axis in atoms(into.uniform[-1][0]):
                 into.axes[axis.name].uniform.append(blame)
+        elif isinstance(fact, Idempotent) and self.graph.dtype(self.graph.nodes[i].output[0]) in FLOATS:
+            for axis in atoms(self._dim(fact.over)):
+                into.axes[axis.name].idempotent.append(Blame(label(self.graph.nodes[i]), "takes the largest over it"))
         elif isinstance(fact, Size):
             entries = tuple((place, self._dim(term), sign) for place, term, sign in fact.entries)
             into.written.append(Written(i, fact.where, entries, fact.fill, fact.instead_of))

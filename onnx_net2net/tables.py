@@ -25,6 +25,7 @@ from onnx_net2net.io import is_large
 from onnx_net2net.plan import Layer
 from onnx_net2net.recipe import Result
 from onnx_net2net.verify import Verdict
+from onnx_net2net.weights import Growth
 
 SHOWN = 3
 """Names or reasons that are listed before the rest is counted."""
@@ -262,6 +263,38 @@ def verdict_report(document: Mapping[str, Any]) -> list[RenderableType]:
         numbers = [f"{output[key]:.3g}" for key in ("max_abs", "max_rel", "tolerance")]
         table.add_row(output["name"], *numbers, Text(failure, "red") if failure else Text("equal", "green"))
     return [*([table] if document["outputs"] else []), verdict_line(document)]
+
+
+def growth_document(growth: Growth, inexact: Mapping[str, str], output: str | None) -> dict[str, Any]:
+    """What `weights` reports: the library's report, totals, and what state has no exact image."""
+    totals = {"before": growth.given, "after": growth.state}
+    count = {when: sum(value.size for value in state.values()) for when, state in totals.items()}
+    return {"numbers": count, **growth.report.to_dict(), "inexact": dict(inexact), "output": output}
+
+
+def growth_report(document: Mapping[str, Any], detailed: bool) -> list[RenderableType]:
+    """New sizes by module, every tensor if ``detailed``, and what the caller has to see to."""
+    lines: list[RenderableType] = []
+    modules = _table("module", "new sizes")
+    for module, sizes in document["modules"].items():
+        modules.add_row(module, sizes)
+    tensors = _table("tensor", "before", "", "after", "matched", right=(1, 3))
+    for change in document["changes"]:
+        before, after = (str(list(change[when])) for when in ("before", "after"))
+        tensors.add_row(change["tensor"], before, "->", after, change["how"])
+    lines += [modules] if document["modules"] else []
+    lines += [tensors] if detailed and document["changes"] else []
+    before, after = document["numbers"]["before"], document["numbers"]["after"]
+    lines.append(f"{before:,} -> {after:,} numbers in {len(document['changes']) + len(document['kept'])} tensors")
+    for added in document["added"]:
+        lines.append(f"new {added['tensor']} {list(added['shape'])}: a {added['kind']} after {added['after']}")
+    for node, sizes in document["sizes"].items():
+        lines += [f"size {node}: {', '.join(map(str, sizes))}"] if detailed else []
+    for name, why in document["kept"].items():
+        lines += [f"kept {name}: {why}"] if detailed else []
+    lines += [Text(f"inexact optimizer state of {name}: {why}", "yellow") for name, why in document["inexact"].items()]
+    lines.append(f"written: {document['output']}" if document["output"] else "nothing written")
+    return lines
 
 
 def verdict_line(document: Mapping[str, Any]) -> Text:

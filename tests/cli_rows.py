@@ -9,11 +9,14 @@ import onnx_net2net
 
 WIDEN, DEEPEN, CHECK = "widen t.onnx -o s.onnx", "deepen t.onnx -o s.onnx", "check t.onnx t.onnx"
 EXPAND = "expand t.onnx r.toml -o s.onnx"
+GROW = "weights t.onnx --plan wide.json --checkpoint t.npz"
+GROWN = f"{GROW} -o s.npz"
 EACH = {
     "inspect": "inspect t.onnx",
     "widen": f"{WIDEN} --factor 2",
     "deepen": f"{DEEPEN} --every",
     "expand": EXPAND,
+    "weights": GROWN,
     "check": CHECK,
 }
 WRITERS = {name: EACH[name] for name in ("widen", "deepen", "expand")}
@@ -66,6 +69,14 @@ REPORTS = {
     "expand": (EXPAND, r"axes widened +3[\s\S]*Conv 3x3 after a1: identity[\s\S]*equivalent: [\s\S]*written: s.onnx"),
     "expand a family": (f"expand t.onnx r.toml {FAMILY}", r"2 +1 +[\d,]+ +[\d,]+ +[\d.e-]+ +1e-05 +yes"),
     "check": (CHECK, r"scores +0 +0 +1e-05 +equal\s+equivalent: .*3 samples on CPUExecutionProvider"),
+    "weights sizes": (GROWN, r"w2 +in 6 -> 12, out 8 -> 16\s"),
+    "weights total": (GROWN, r"673 -> 2,290 numbers in 7 tensors\s+written: s.npz"),
+    "weights tensors": (f"{GROWN} -v", r"w3 +\[8, 5\] +-> +\[16, 10\] +by name"),
+    "weights of layers": (
+        "weights t.onnx --plan deep.json --checkpoint t.npz -o s.npz",
+        r"\[6, 6, 3, 3\]: a Conv after a1",
+    ),
+    "weights dry run": (f"{GROW} --dry-run", "nothing written"),
     "markup": ("inspect markup.onnx", re.escape(MARKUP)),
 }
 
@@ -84,6 +95,10 @@ def modes(made: Any) -> list[str]:
 
 def verdict(made: Any) -> tuple[bool, int, float | None]:
     return made["equivalent"], made["samples"], made["outputs"][0]["tolerance"]
+
+
+def hows(made: Any) -> set[str]:
+    return {change["how"] for change in made["changes"]}
 
 
 DOCUMENTS = {
@@ -138,6 +153,11 @@ DOCUMENTS = {
     "rtol": ("check t.onnx noisy.onnx --rtol 10", 0, verdict, (True, 3, 10)),
     "atol": ("check t.onnx noisy.onnx --atol 100", 0, verdict, (True, 3, 0)),
     "atol of 0": ("check t.onnx noisy.onnx --atol 0", 1, verdict, (False, 3, 0)),
+    "grown": (GROWN, 0, lambda made: made["modules"]["w2"], "in 6 -> 12, out 8 -> 16"),
+    "grown by value": (f"{GROWN} --checkpoint named.npz", 0, hows, {"by value"}),
+    "grown as told": (f"{GROWN} --name w2=w2", 0, hows, {"by name", "as told"}),
+    "grown later": (f"{GROWN} --checkpoint later.npz --reference named.npz", 0, hows, {"by value"}),
+    "kept": (f"{GROWN} --checkpoint more.npz --keep 'aux*'", 0, lambda made: list(made["kept"]), ["aux.w"]),
     "provider": (f"{CHECK} --provider CPU", 0, lambda made: made["providers"], ["CPUExecutionProvider"]),
     "dim": ("check four.onnx four.onnx --dim N=4", 0, verdict, (True, 3, 1e-5)),
     "dim by place": ("check four.onnx four.onnx --dim x:0=4", 0, verdict, (True, 3, 1e-5)),
@@ -186,6 +206,24 @@ MISTAKES = {
     "a folder": ("widen t.onnx -o . --factor 2", 2, "is a directory"),
     "plan over plan": (f"{WIDEN} --plan ./s.onnx", 2, "it would replace the plan"),
     "plan and student": (f"{EACH['widen']} --plan-out ./s.onnx", 2, "it would replace the plan"),
+    "no checkpoint": ("weights t.onnx --plan wide.json -o s.npz", 2, "Missing option '--checkpoint'"),
+    "weights to nowhere": (GROW, 2, "give -o FILE"),
+    "weights over weights": (f"{GROW} -o ./t.npz", 2, "it would replace a file that is read"),
+    "optimizer to nowhere": (f"{GROWN} --optimizer a.pt", 2, "give both or neither"),
+    "optimizer over weights": (f"{GROWN} --optimizer a.pt --optimizer-out ./s.npz", 2, "it would replace"),
+    "strict about nothing": (f"{GROWN} --strict", 2, "excludes --strict"),
+    "name without initializer": (f"{GROWN} --name w2", 2, "'w2' is not NAME=SIZE"),
+    "no checkpoint there": (f"{GROWN} --checkpoint none.npz", 3, "checkpoint (none.npz): there is no such file"),
+    "strange checkpoint": (f"{GROWN} --checkpoint text.txt", 3, ".txt is not a format"),
+    "checkpoint of another": (f"{GROWN} --checkpoint more.npz", 3, "the model holds no aux.w [2, 6]"),
+    "unknown initializer": (f"{GROWN} --name w2=w9", 3, "there is no constant w9"),
+    "weights under a stray plan": (
+        "weights pinned.onnx --plan wide.json --checkpoint t.npz -o s.npz",
+        3,
+        "another model",
+    ),
+    "weights under no plan": ("weights t.onnx --plan text.txt --checkpoint t.npz -o s.npz", 3, "it is not a plan"),
+    "weights to a strange format": (f"{GROW} -o s.onnx", 3, ".onnx is not a format"),
     "no model": ("inspect none.onnx", 3, "no such file"),
     "not a model": ("inspect text.txt", 3, "file (text.txt)"),
     "no student": ("check t.onnx none.onnx", 3, "no such file"),

@@ -98,6 +98,11 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
             'seed = 3\n[[steps]]\ndo = "widen"\nfactor = 1.5\n[[steps]]\ndo = "deepen"\nafter = "every"'
         )
         Path("open.toml").write_text('[[steps]]\ndo = "widen"')
+        held = {t.name: numpy_helper.to_array(t) for t in onnx.load("t.onnx").graph.initializer}
+        np.savez("t.npz", **held)
+        np.savez("named.npz", **{f"layer.{name}": value for name, value in held.items()})
+        np.savez("later.npz", **{f"layer.{name}": value + 1 for name, value in held.items()})
+        np.savez("more.npz", **held, **{"aux.w": np.ones((2, 6))})
         Path("text.txt").write_text("no model, no plan and no arrays")
         np.savez("y.npz", other=np.zeros((1, 3)))
         np.savez("x.npz", image=np.random.default_rng(1).standard_normal((1, 3, 8, 8)).astype(np.float32))

@@ -16,6 +16,7 @@ from onnx_net2net.cli.deepen import deepen
 from onnx_net2net.cli.demo import demo
 from onnx_net2net.cli.expand import expand
 from onnx_net2net.cli.inspect import inspect
+from onnx_net2net.cli.weights import weights
 from onnx_net2net.cli.widen import widen
 
 
@@ -28,7 +29,7 @@ def cli() -> None:
     """
 
 
-for command in (inspect, widen, deepen, expand, check, demo):
+for command in (inspect, widen, deepen, expand, weights, check, demo):
     cli.add_command(command)
 
 
