@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_net2net.lookup import Found, Index, Place, orders
 from onnx_net2net.errors import RequestError
 from onnx_net2net.folded import find_folded
+from onnx_net2net.lookup import Found, Index, Place, orders
 from onnx_net2net.teacher import Match, Part, Teacher
 
 Array = NDArray[Any]

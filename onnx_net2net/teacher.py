@@ -15,10 +15,10 @@ from onnx import ModelProto, helper, numpy_helper
 from onnx.inliner import inline_local_functions
 
 from onnx_net2net.axes import Maps, fractions, index, new_size, touches
-from onnx_net2net.lookup import Place, core, cut, lay, lift
 from onnx_net2net.errors import RequestError
 from onnx_net2net.graph import FLOATS, Graph, read_tensor
 from onnx_net2net.io import Model, load
+from onnx_net2net.lookup import Place, core, cut, lay, lift
 from onnx_net2net.plan import ConstantPlan, Plan, check_teacher
 from onnx_net2net.widen import add_noise, rewrite
 

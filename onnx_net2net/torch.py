@@ -191,7 +191,9 @@ def _grow(
     resize(student, growth)
     inserted = insert(student, growth, inputs)
     state = {inserted.get(name, name): value for name, value in growth.state.items()}
-    student.load_state_dict(to_tensors(state))
+    missing, strange = student.load_state_dict(to_tensors(state), strict=False)
+    if lost := [*strange, *(name for name in missing if not name.endswith("num_batches_tracked"))]:
+        raise RequestError("the grown module does not have it", "insert it by hand", op="module", tensor=lost[0])
     _compare(module, student, inputs)
     return student, growth, list(inserted.values())
 

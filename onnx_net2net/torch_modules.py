@@ -1,4 +1,4 @@
-"""PyTorch's modules at new sizes, and layers inserted after activations."""
+"""PyTorch's modules at new sizes, and layers inserted behind activations."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from onnx_net2net.axes import Axis, Dim, Maps, Prod, new_size, size
 from onnx_net2net.checkpoint import to_torch
 from onnx_net2net.errors import RequestError
 from onnx_net2net.plan import Layer
+from onnx_net2net.torch_layers import inserted
 from onnx_net2net.weights import Growth
 
 Resize = Callable[[Any, str, Growth], None]
@@ -152,55 +153,58 @@ def outermost(dim: Dim, inner: int, maps: Maps) -> int | None:
 
 
 def insert(module: Any, growth: Growth, inputs: Sequence[Any]) -> dict[str, str]:
-    """Puts the plan's layers behind their activations, in place.
+    """Puts the plan's layers behind the activations that they follow, in place.
 
-    An activation becomes a ``Sequential`` of itself, the layer and a second activation. It has to be a module of
-    its own that runs once.
+    An activation becomes a ``Sequential`` of itself and what follows it. It has to be a module of its own that has no
+    weights and runs once.
 
     Returns:
-        Name of the student's initializer -> name of the parameter.
+        Name of the student's initializer -> name of the parameter or buffer.
 
     Raises:
-        RequestError: If an activation is no such module.
+        RequestError: If there is no such module, or a layer cannot be made of modules.
     """
+    if growth.plan.blocks:
+        tensor = growth.plan.blocks[0].tensor
+        raise RequestError("copies of blocks have to be made by hand", "load report.added", op="module", tensor=tensor)
     by_module: dict[str, list[Layer]] = {}
     for layer in growth.plan.layers:
-        by_module.setdefault(_activation(module, growth, layer), []).append(layer)
+        by_module.setdefault(_owner(module, growth, layer.after, layer.tensor), []).append(layer)
     runs = _runs(module, list(by_module), inputs)
     found: dict[str, str] = {}
     for path, layers in by_module.items():
         if runs[path] != 1 or len({layer.after for layer in layers}) > 1:
-            raise _no_place(layers[0], f"{path} runs {runs[path]} times")
-        activation = module.get_submodule(path)
-        steps = [activation]
+            raise _no_place(layers[0].tensor, f"{path} runs {runs[path]} times")
+        steps = [module.get_submodule(path)]
         for layer in layers:
-            found[layer.names[0]] = f"{path}.{len(steps)}.weight"
-            steps += [_layer(layer, module, growth), copy.deepcopy(activation)]
+            repeated = nn.ReLU()
+            if layer.repeats >= 0:
+                repeated = copy.deepcopy(module.get_submodule(_owner(module, growth, layer.repeats, layer.tensor)))
+            made = inserted(layer, growth, repeated)
+            found |= {name: f"{path}.{len(steps)}.{inner}" for name, inner in made.names.items()}
+            steps.append(made.module)
+        parameter = next(module.parameters())
+        wrapped = nn.Sequential(*steps).to(device=parameter.device).train(module.training)
         owner, _, name = path.rpartition(".")
-        setattr(module.get_submodule(owner), name, nn.Sequential(*steps))
-    for name, value in growth.layers.items():
-        if name not in found:
-            raise RequestError("this layer cannot be made", "insert it by hand", op="module", tensor=name)
-        if value.ndim == 2:  # ONNX holds [in, out], a Linear the other way
-            growth.state[name] = value.T
+        setattr(module.get_submodule(owner), name, wrapped)
     return found
 
 
-def _activation(module: Any, growth: Growth, layer: Layer) -> str:
-    """The path of the module that is the activation in front of a layer."""
-    for path in sorted(growth.teacher.scopes(layer.after), key=len, reverse=True):
+def _owner(module: Any, growth: Growth, node: int, tensor: str) -> str:
+    """The path of the module that computes a node and nothing else, without weights."""
+    for path in sorted(growth.teacher.scopes(node), key=len, reverse=True):
         try:
             found = module.get_submodule(path)
         except AttributeError:
             continue
         if not list(found.children()) and not list(found.parameters()):
             return path
-    raise _no_place(layer, "no module of its own computes it")
+    raise _no_place(tensor, "no module of its own, without weights, computes it")
 
 
-def _no_place(layer: Layer, wrong: str) -> RequestError:
+def _no_place(tensor: str, wrong: str) -> RequestError:
     way_out = "give each activation a module of its own, or insert the layer by hand and load the weights"
-    return RequestError(wrong, way_out, op="module", tensor=layer.tensor)
+    return RequestError(wrong, way_out, op="module", tensor=tensor)
 
 
 def _runs(module: Any, paths: Sequence[str], inputs: Sequence[Any]) -> dict[str, int]:
@@ -221,18 +225,3 @@ def _runs(module: Any, paths: Sequence[str], inputs: Sequence[Any]) -> dict[str,
     with torch.no_grad():
         probe(*inputs)
     return counts
-
-
-def _layer(layer: Layer, module: Any, growth: Growth) -> Any:
-    """The module of an inserted layer, without bias."""
-    n = layer.channels
-    if layer.kind == "Conv":
-        kinds = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
-        padding = tuple(side // 2 for side in layer.kernel)
-        made: Any = kinds[len(layer.kernel)](n, n, layer.kernel, padding=padding, bias=False)
-    elif layer.kind in ("Gemm", "MatMul"):
-        made = nn.Linear(n, n, bias=False)
-    else:
-        raise RequestError(f"no module for a {layer.kind}", "insert it by hand", op="module", tensor=layer.tensor)
-    parameter = next(module.parameters())
-    return made.to(device=parameter.device, dtype=to_torch(growth.layers[layer.names[0]]).dtype).train(module.training)

@@ -17,7 +17,7 @@ from onnx_net2net.graph import label
 from onnx_net2net.infer import infer
 from onnx_net2net.io import Model
 from onnx_net2net.matching import listed, match, module_of
-from onnx_net2net.plan import Plan
+from onnx_net2net.plan import BlockCopy, Layer, Plan
 from onnx_net2net.teacher import Match, Teacher, carries
 
 Array = NDArray[Any]
@@ -67,9 +67,9 @@ class Added:
     Attributes:
         tensor: Its name in the new checkpoint: that of the student's initializer.
         shape: Its shape.
-        kind: ``Conv``, ``Gemm`` or ``MatMul``; the layer's activation follows it.
-        after: The activation's output that the layer works on.
-        scopes: Modules that the activation belongs to, as far as the exporter wrote it down.
+        kind: ``Conv``, ``Gemm`` or ``MatMul``, or ``block`` for the copy of a residual block.
+        after: The tensor that the layer or block follows.
+        scopes: Modules that make that tensor, as far as the exporter wrote it down.
     """
 
     tensor: str
@@ -174,7 +174,7 @@ class Growth:
 
     def _layers(self) -> dict[str, Array]:
         """The weights of inserted layers, under the student's names."""
-        if not self.plan.layers:
+        if not self.plan.layers and not self.plan.blocks:
             return {}
         before = {tensor.name for tensor in self.teacher.base.graph.initializer}
         after = insert_layers(self.teacher.base, self.plan).graph.initializer
@@ -188,11 +188,13 @@ class Growth:
             if name in matches
         )
         added = []
-        for layer in self.plan.layers:
-            scopes = tuple(sorted(self.teacher.scopes(layer.after), key=len, reverse=True))
-            for name, value in self.layers.items():
-                if name in layer.names:
-                    added.append(Added(name, value.shape, layer.kind, layer.tensor, scopes))
+        items: list[Layer | BlockCopy] = [*self.plan.layers, *self.plan.blocks]
+        for item in items:
+            scopes = tuple(sorted(self.teacher.scopes(item.after), key=len, reverse=True))
+            kind = item.kind if isinstance(item, Layer) else "block"
+            mine = set(item.names)
+            shapes = {name: value.shape for name, value in self.layers.items() if name in mine}
+            added += [Added(name, shape, kind, item.tensor, scopes) for name, shape in shapes.items()]
         nodes = self.teacher.graph.nodes
         sizes = {f"{label(nodes[s.node])} {s.where}": s.values for s in self.plan.sizes}
         return Report(changes, dict(self.matching.kept), tuple(added), sizes)

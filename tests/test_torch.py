@@ -69,6 +69,32 @@ def test_weights_are_those_of_the_student_bit_for_bit(options: dict[str, Any]) -
     assert sum(c.before != c.after for c in growth.report.changes) > 15
 
 
+@pytest.mark.parametrize("options", KEPT, ids=["dynamo", "torchscript"])
+@pytest.mark.parametrize(
+    ("mode", "batch_norm"),
+    [
+        ("identity", False),
+        ("identity", True),
+        ("residual", False),
+        ("residual", True),
+        ("prelu", False),
+        ("linear", False),
+    ],
+)
+def test_layers_of_every_mode(mode: Any, batch_norm: bool, options: dict[str, Any]) -> None:
+    module, x = filled(Residual), ROWS["residual"][1]()
+    teacher = export(module, x, **options)
+    places = [node.name for node in teacher.graph.node if node.op_type == "Relu"][:2]
+    made = deepen(teacher, after=places, mode=mode, batch_norm=batch_norm)
+    deeper = grow(module, teacher, made.plan, (x,))
+    assert close(outputs(module, x), outputs(deeper, x))
+    names = {name for name, _ in deeper.named_parameters()} - {name for name, _ in module.named_parameters()}
+    steps = 1 + batch_norm * 2 + {"identity": 0, "residual": 2, "prelu": 1, "linear": 0}[mode]
+    assert len(names) == 2 * steps
+    losses = train(deeper, torch.optim.Adam(deeper.parameters(), lr=1e-3), x, 8)
+    assert losses[-1] < losses[0]
+
+
 def gradients(module: Any, x: Any, mode: bool) -> dict[str, np.ndarray]:
     module.train(mode)
     module.zero_grad()
@@ -222,5 +248,5 @@ def test_the_worked_example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert made["grown"].report.modules["conv2"] == "in 8 -> 16, out 8 -> 16"
     assert not made["grown"].inexact
     assert made["after"] < made["before"]
-    assert made["deeper"].module.relu2[1].weight.shape == (16, 16, 3, 3)
+    assert made["deeper"].module.relu2[1][0].weight.shape == (16, 16, 3, 3)
     assert count(made["deeper"].module) > count(made["grown"].module) > count(made["net"])
