@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import Any
@@ -83,7 +83,7 @@ class _Matcher:
                 self.kept[tensor] = "kept, as was asked for"
             elif value.size <= 1:
                 self.kept[tensor] = "a single number"
-            elif candidates := self._candidates(tensor, value):
+            elif (candidates := self._candidates(tensor, value)) or (candidates := self._as_twin(tensor, value)):
                 self.pending[tensor] = candidates
             elif self._stays(tensor, value):
                 self.kept[tensor] = "all that is made of it stays as it is"
@@ -173,6 +173,14 @@ class _Matcher:
             there = self.by_probe.find(probe) or _single(value, self.by_probe.within(probe, self.teacher.derived))
             found += self._matches(tensor, value, there, how) if there else []
         return found
+
+    def _as_twin(self, tensor: str, value: Array) -> list[Match]:
+        """What a tensor of the same numbers may be by its name: exporters give tied weights one."""
+        alike = [name for name in self.named if name not in self.names and np.array_equal(self.state[name], value)]
+        if not alike or self._is_plain(tensor, BY_VALUE):
+            return []
+        found = self._by_name(alike[0], value)
+        return [replace(m, tensor=tensor, how=f"tied to {alike[0]}, {m.how}") for m in found]
 
     def _stays(self, tensor: str, value: Array) -> bool:
         """Whether an initializer of this name reaches nothing that the plan changes."""

@@ -83,8 +83,7 @@ def grow_training(
     class, options and groups. Parameters of inserted layers join its last group, without state.
     """
     name_of = {id(parameter): name for name, parameter in module.named_parameters()}
-    held = [p for group in optimizer.param_groups for p in group["params"]]
-    if any(id(p) not in name_of for p in held):
+    if any(id(p) not in name_of for group in optimizer.param_groups for p in group["params"]):
         raise RequestError("it has parameters of another module", "give the module that it trains", op="optimizer")
     student, growth, added = _grow(module, teacher, plan, inputs, reference, names, keep)
     slots, inexact = growth.optimizer({name_of[id(p)]: to_arrays(b) for p, b in optimizer.state.items()})
@@ -92,6 +91,12 @@ def grow_training(
     groups = [{**g, "params": [ours[name_of[id(p)]] for p in g["params"]]} for g in optimizer.param_groups]
     for group in groups:
         group.pop("param_names", None)
+    held = {id(p) for group in groups for p in group["params"]}
+    aliases = dict(module.named_parameters(remove_duplicate=False))
+    for name, parameter in ours.items():  # what was shared and is no longer
+        for group, before in zip(groups, optimizer.param_groups, strict=True):
+            if id(parameter) not in held and any(aliases.get(name) is p for p in before["params"]):
+                group["params"].append(parameter)
     groups[-1]["params"] += [ours[name] for name in added if name in ours]
     made = type(optimizer)(groups)
     order = {id(p): i for i, p in enumerate(p for group in made.param_groups for p in group["params"])}

@@ -31,6 +31,7 @@ def resize(module: Any, growth: Growth) -> None:
         if change.before != change.after:
             path, _, name = change.tensor.rpartition(".")
             owners.setdefault(path, []).append(name)
+    shared: dict[int, list[Any]] = {}
     for path, names in owners.items():
         owner = module.get_submodule(path)
         known = next((how for kinds, how in KINDS if isinstance(owner, kinds)), None)
@@ -42,19 +43,27 @@ def resize(module: Any, growth: Growth) -> None:
                 node=path,
             )
         for name in names:
-            _replace(owner, name, growth.state[f"{path}.{name}" if path else name])
+            _replace(owner, name, growth.state[f"{path}.{name}" if path else name], shared)
         if known is not None:
             known(owner, path, growth)
 
 
-def _replace(owner: Any, name: str, value: Any) -> None:
-    """A new tensor for a parameter or a buffer, of the same kind."""
+def _replace(owner: Any, name: str, value: Any, shared: dict[int, list[Any]]) -> None:
+    """A new tensor for a parameter or a buffer, of the same kind; what was shared stays shared if it is still equal.
+
+    ``shared`` remembers the new parameters by the old one, which has to stay alive so that no other takes its place.
+    """
     old = getattr(owner, name)
     tensor = to_torch(value).to(device=old.device, dtype=old.dtype)
-    if isinstance(old, nn.Parameter):
-        setattr(owner, name, nn.Parameter(tensor, requires_grad=old.requires_grad))
-    else:
+    if not isinstance(old, nn.Parameter):
         owner.register_buffer(name, tensor, persistent=name not in owner._non_persistent_buffers_set)
+        return
+    made = shared.setdefault(id(old), [old])
+    again = next((new for new in made[1:] if torch.equal(new, tensor)), None)
+    if again is None:
+        again = nn.Parameter(tensor, requires_grad=old.requires_grad)
+        made.append(again)
+    setattr(owner, name, again)
 
 
 def _linear(module: Any, path: str, growth: Growth) -> None:

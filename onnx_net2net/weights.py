@@ -290,12 +290,18 @@ class Growth:
 
     def _untied(self, found: Match, names: Sequence[str]) -> str:
         """Why a shared weight that the student holds in several versions has no image, if that is so."""
+        why = "the weight is shared, and the student holds it in several versions"
         for part in found.parts:
             versions = self.teacher.versions_of(part.place.constant)
             matches = [m for name in names if (m := self.matching.matches.get(name))]
             held = {p.version for m in matches for p in m.parts if p.place.constant == part.place.constant}
             if len(held) < len(versions) and math.prod(found.shape) > 1:
-                return "the weight is shared, and the student holds it in several versions"
+                return why
+        own = self.given[found.tensor]
+        for name, value in self.given.items():  # tied tensors have one state
+            tied = name not in names and name in self.matching.matches and np.array_equal(value, own)
+            if tied and not np.array_equal(self.state[name], self.state[found.tensor]):
+                return why
         return ""
 
 
