@@ -152,6 +152,7 @@ class Growth:
         keep: Sequence[str] = (),
     ) -> None:
         self.plan = Plan.from_json(plan) if isinstance(plan, str) else plan
+        _check_plan(self.plan)
         self.teacher = Teacher(teacher, self.plan)
         self.given = dict(state)
         if reference is not None:
@@ -320,6 +321,15 @@ def expand_checkpoint(
     """
     growth = Growth(teacher, plan, state, reference=reference, names=names, keep=keep)
     return growth.state, growth.report
+
+
+def _check_plan(plan: Plan) -> None:
+    """Refuses what has no single teacher, or does not equal it."""
+    if plan.then:
+        way_out = "grow by each of plan.steps, with the student of one as the teacher of the next"
+        raise RequestError("it has several steps", way_out, op="plan")
+    if plan.random:
+        raise RequestError("it starts new units at random, as a baseline", "make an exact plan", op="plan")
 
 
 def _check_alike(reference: State, state: State) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -368,6 +369,17 @@ def test_blocks_that_copies_tear_apart_are_refused() -> None:
 def test_a_plan_for_another_model_is_refused() -> None:
     with pytest.raises(RequestError, match="made for another model"):
         expand_checkpoint(model_of(NET), widen(model_of(TWINS), factor=2).plan, {})
+
+
+def test_plans_without_one_equal_teacher_are_refused() -> None:
+    teacher = model_of(NET)
+    plan = widen(teacher, factor=2).plan
+    for changes, wanted in (
+        ({"then": (plan,)}, "it has several steps; grow by each"),
+        ({"init": "random-pad"}, "at random"),
+    ):
+        with pytest.raises(RequestError, match=wanted):
+            expand_checkpoint(teacher, replace(plan, **changes), initializers(teacher))
 
 
 def backward(values: Values, x: np.ndarray) -> Values:
