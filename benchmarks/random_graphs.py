@@ -17,7 +17,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from onnx_net2net.plan import SPLITS
+from onnx_net2net.planning.plan import SPLITS
 from tests.networks import BLOCKS, BRIDGES, DRESSES, STARTS, Recipe, build
 from tests.test_random import FACTORS, Ask, Outcome, examine
 

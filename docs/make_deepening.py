@@ -12,9 +12,9 @@ from onnx import ModelProto, parser
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from onnx_net2net.infer import infer
-from onnx_net2net.places import Place, Places
-from onnx_net2net.plan import MODES
+from onnx_net2net.deepening.places import Place, Places
+from onnx_net2net.inference.infer import infer
+from onnx_net2net.planning.plan import MODES
 from onnx_net2net.rules.elementwise import IDEMPOTENT, UNARY
 from onnx_net2net.rules.values import MICROSOFT
 

@@ -18,8 +18,8 @@ TARGET = Path(__file__).with_name("operators.md")
 HEAD = """# Operators
 
 How axes run through each operator, generated from the rules by `python docs/make_operators.py`. The notation is
-explained in `onnx_net2net/spec.py` and [algebra.md](algebra.md): the same letter is the same axis, `*` merges axes,
-`+` concatenates, `...` stands for further dimensions, `!` pins, `contract K @ W` says which constant absorbs the
+explained in `onnx_net2net/algebra/spec.py` and [algebra.md](algebra.md): the same letter is the same axis, `*` merges
+axes, `+` concatenates, `...` stands for further dimensions, `!` pins, `contract K @ W` says which constant absorbs the
 fractions, `uniform d` needs equally many copies of every unit, and `size` names a number that is rewritten. "Since" is
 the first opset for which a rule holds. A dimension that a rule does not speak of is pinned, and so is all that an
 operator without a rule touches; so is a node of a form that its rule declines (training mode, blocks of scales, sizes

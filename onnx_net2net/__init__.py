@@ -1,6 +1,7 @@
 """Net2Net for ONNX: wider and deeper students that compute the same function as their teacher."""
 
 from onnx_net2net._version import __version__
+from onnx_net2net.checking.verify import Verdict, verify
 from onnx_net2net.errors import (
     MissingError,
     ModelError,
@@ -12,9 +13,8 @@ from onnx_net2net.errors import (
 from onnx_net2net.expansion import Expansion
 from onnx_net2net.growing import deepen, widen
 from onnx_net2net.inspection import Inspection, inspect
-from onnx_net2net.plan import Plan
+from onnx_net2net.planning.plan import Plan
 from onnx_net2net.recipe import Recipe, expand, explore
-from onnx_net2net.verify import Verdict, verify
 
 __all__ = [
     "Expansion",

@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto, numpy_helper
 
+from onnx_net2net.checking.verify import as_source, import_runtime, verify
 from onnx_net2net.errors import MissingError, ModelError
 from onnx_net2net.expansion import Expansion
-from onnx_net2net.graph import FLOATS
 from onnx_net2net.growing import deepen, widen
+from onnx_net2net.inference.proto import FLOATS
 from onnx_net2net.io import load
-from onnx_net2net.verify import as_source, import_runtime, verify
 
 Array = NDArray[Any]
 TEACHER = "digits_cnn.onnx"

@@ -14,16 +14,16 @@ from onnx import ModelProto
 from onnx.inliner import inline_local_functions
 
 from onnx_net2net._version import __version__
-from onnx_net2net.deepen import apply as insert_layers
-from onnx_net2net.deepen import check_layers
+from onnx_net2net.checking.verify import Verdict, verify
+from onnx_net2net.deepening.deepen import apply as insert_layers
+from onnx_net2net.deepening.deepen import check_layers
 from onnx_net2net.errors import NotEquivalentError, RequestError, UsageError
-from onnx_net2net.infer import infer
+from onnx_net2net.inference.infer import infer
 from onnx_net2net.io import digest, save
-from onnx_net2net.plan import Plan, check_teacher
-from onnx_net2net.planner import complete
-from onnx_net2net.request import pinned_by
-from onnx_net2net.verify import Verdict, verify
-from onnx_net2net.widen import apply as widen_axes
+from onnx_net2net.planning.plan import Plan, check_teacher
+from onnx_net2net.planning.planner import complete
+from onnx_net2net.planning.request import pinned_by
+from onnx_net2net.widening.apply import apply as widen_axes
 
 PREFIX = "onnx_net2net."
 RANDOM = "random units or layers do not compute what the teacher does"

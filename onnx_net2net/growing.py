@@ -9,17 +9,17 @@ from typing import Any
 from onnx import ModelProto
 from onnx.inliner import inline_local_functions
 
-from onnx_net2net.axis_map import AxisMap
-from onnx_net2net.budget import find_factor, measure, target
-from onnx_net2net.calibrate import calibrate as statistics
-from onnx_net2net.deepen import Ask, kernels, plan_blocks, plan_layers
+from onnx_net2net.deepening.calibrate import calibrate as statistics
+from onnx_net2net.deepening.deepen import Ask, kernels, plan_blocks, plan_layers
 from onnx_net2net.errors import RequestError, UsageError
 from onnx_net2net.expansion import Expansion, from_plan
-from onnx_net2net.infer import infer
+from onnx_net2net.inference.axis_map import AxisMap
+from onnx_net2net.inference.infer import infer
 from onnx_net2net.io import Model, load
-from onnx_net2net.plan import INITS, MODES, SPLITS, Init, Mode, Plan, Split
-from onnx_net2net.planner import plan_widening
-from onnx_net2net.request import Width, pinned_by, sizes
+from onnx_net2net.planning.budget import find_factor, measure, target
+from onnx_net2net.planning.plan import INITS, MODES, SPLITS, Init, Mode, Plan, Split
+from onnx_net2net.planning.planner import plan_widening
+from onnx_net2net.planning.request import Width, pinned_by, sizes
 
 Wanted = tuple[dict[str, int], dict[str, str]]
 """The sizes wanted by axis, and why other axes keep theirs."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from onnx_net2net.axis_map import AxisInfo, AxisMap
-from onnx_net2net.blocks import Block, Blocks
-from onnx_net2net.graph import label
-from onnx_net2net.infer import infer
+from onnx_net2net.deepening.blocks import Block, Blocks
+from onnx_net2net.deepening.places import Place, Places
+from onnx_net2net.inference.axis_map import AxisInfo, AxisMap
+from onnx_net2net.inference.infer import infer
+from onnx_net2net.inference.proto import label
 from onnx_net2net.io import Model, load
-from onnx_net2net.places import Place, Places
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,12 +27,12 @@ from typing import Any
 from onnx import ModelProto
 
 from onnx_net2net import growing
-from onnx_net2net.budget import Size, find_factor, size_of, target
+from onnx_net2net.checking.verify import Verdict
 from onnx_net2net.errors import RequestError, UsageError
 from onnx_net2net.expansion import Expansion, from_plan
 from onnx_net2net.io import Model, load
-from onnx_net2net.plan import Plan
-from onnx_net2net.verify import Verdict
+from onnx_net2net.planning.budget import Size, find_factor, size_of, target
+from onnx_net2net.planning.plan import Plan
 
 KINDS = ("widen", "deepen")
 OWN = {"model", "plan", "seed"}

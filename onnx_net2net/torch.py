@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from onnx_net2net.checkpoint import from_torch, to_torch
 from onnx_net2net.errors import NotEquivalentError, RequestError
 from onnx_net2net.io import Model
-from onnx_net2net.plan import Plan
-from onnx_net2net.torch_modules import insert, resize
-from onnx_net2net.weights import Growth, Report
+from onnx_net2net.planning.plan import Plan
+from onnx_net2net.training.checkpoint import from_torch, to_torch
+from onnx_net2net.training.torch_modules import insert, resize
+from onnx_net2net.training.weights import Growth, Report
 
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 5e-2}
 """By how much outputs may differ, relative to the largest value."""

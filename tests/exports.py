@@ -13,8 +13,8 @@ import numpy as np
 import onnx
 from onnx import ModelProto, NodeProto, helper, numpy_helper
 
-from onnx_net2net.axis_map import AxisInfo, AxisMap
-from onnx_net2net.infer import infer
+from onnx_net2net.inference.axis_map import AxisInfo, AxisMap
+from onnx_net2net.inference.infer import infer
 
 FOLDER = Path(__file__).parents[1] / "models" / "exports"
 TABLE = FOLDER / "axes.json"

@@ -17,14 +17,14 @@ import onnxruntime
 from onnx import ModelProto, helper, numpy_helper, parser
 from onnx.reference import ReferenceEvaluator
 
-from onnx_net2net.axes import Dim, Maps, Prod, atoms, index
-from onnx_net2net.axis_map import AxisMap
-from onnx_net2net.graph import Graph
-from onnx_net2net.infer import infer
-from onnx_net2net.plan import AxisPlan
-from onnx_net2net.planner import complete, draw_fractions
-from onnx_net2net.verify import as_source
-from onnx_net2net.widen import apply
+from onnx_net2net.algebra.axes import Dim, Maps, Prod, atoms, index
+from onnx_net2net.checking.verify import as_source
+from onnx_net2net.inference.axis_map import AxisMap
+from onnx_net2net.inference.graph import Graph
+from onnx_net2net.inference.infer import infer
+from onnx_net2net.planning.plan import AxisPlan
+from onnx_net2net.planning.planner import complete, draw_fractions
+from onnx_net2net.widening.apply import apply
 
 Feeds = dict[str, np.ndarray[Any, Any]]
 

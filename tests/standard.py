@@ -21,11 +21,11 @@ import onnx
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 from onnx.backend.test.loader import load_model_tests
 
-from onnx_net2net.axes import Dim, Maps, atoms, index, touches
-from onnx_net2net.axis_map import AxisMap
+from onnx_net2net.algebra.axes import Dim, Maps, atoms, index, touches
 from onnx_net2net.errors import ModelError, Net2NetError
-from onnx_net2net.graph import label
-from onnx_net2net.infer import infer
+from onnx_net2net.inference.axis_map import AxisMap
+from onnx_net2net.inference.infer import infer
+from onnx_net2net.inference.proto import label
 from tests.law import Feeds, parse, run, widened
 
 Array = np.ndarray[Any, Any]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from onnx_net2net.axes import UNIT, Axis, Prod, Sum, copies, fractions, index, new_size, show, size
+from onnx_net2net.algebra.axes import UNIT, Axis, Prod, Sum, copies, fractions, index, new_size, show, size
 
 A, B = Axis("a", 2), Axis("b", 3)
 MAPS = {"a": np.array([0, 1, 0]), "b": np.array([0, 1, 2, 2])}

@@ -10,8 +10,9 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from onnx_net2net import MissingError, ModelError, checkpoint
-from onnx_net2net.checkpoint import read_state, write_state
+from onnx_net2net import MissingError, ModelError
+from onnx_net2net.training import checkpoint
+from onnx_net2net.training.checkpoint import read_state, write_state
 
 rng = np.random.default_rng(0)
 TYPES = [np.float32, np.float64, np.float16, np.int64, np.int8, np.uint8, np.bool_]

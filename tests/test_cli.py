@@ -26,8 +26,8 @@ import onnx_net2net
 from onnx_net2net.cli import cli
 from onnx_net2net.cli.deepen import MODES
 from onnx_net2net.cli.widen import SPLITS
-from onnx_net2net.plan import MODES as LIBRARY_MODES
-from onnx_net2net.plan import SPLITS as LIBRARY_SPLITS
+from onnx_net2net.planning.plan import MODES as LIBRARY_MODES
+from onnx_net2net.planning.plan import SPLITS as LIBRARY_SPLITS
 from tests.cli_rows import (
     CHECK,
     CNN,

@@ -10,10 +10,10 @@ import pytest
 from onnx import ModelProto, helper, numpy_helper
 
 from onnx_net2net import ModelError, RequestError, UsageError, deepen, inspect, verify, widen
-from onnx_net2net.axes import size
-from onnx_net2net.freeze import Freezer
-from onnx_net2net.infer import infer
-from onnx_net2net.unify import Atom, Solver, concatenation, product
+from onnx_net2net.algebra.axes import size
+from onnx_net2net.algebra.unify import Atom, Solver, concatenation, product
+from onnx_net2net.inference.freeze import Freezer
+from onnx_net2net.inference.infer import infer
 from tests.law import fill, law, parse, run, signature
 
 NETWORKS = {

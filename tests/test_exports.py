@@ -11,10 +11,10 @@ import pytest
 from onnx import ModelProto, TensorProto
 
 from onnx_net2net import Expansion, deepen, widen
-from onnx_net2net.axes import Dim, Maps, atoms, index, size
-from onnx_net2net.graph import FLOATS
-from onnx_net2net.infer import infer
-from onnx_net2net.inputs import draw
+from onnx_net2net.algebra.axes import Dim, Maps, atoms, index, size
+from onnx_net2net.checking.inputs import draw
+from onnx_net2net.inference.infer import infer
+from onnx_net2net.inference.proto import FLOATS
 from onnx_net2net.io import digest
 from tests.exports import DIMS, EXPORTS, FOLDER, export, row, table
 from tests.law import run

@@ -14,7 +14,7 @@ jax2onnx = pytest.importorskip("jax2onnx", reason="needs jax2onnx to export")
 from flax.traverse_util import flatten_dict, unflatten_dict  # noqa: E402
 
 from onnx_net2net import widen  # noqa: E402
-from onnx_net2net.weights import Growth  # noqa: E402
+from onnx_net2net.training.weights import Growth  # noqa: E402
 
 
 class Net(linen.Module):

@@ -10,11 +10,11 @@ import pytest
 from onnx import ModelProto, helper
 
 from onnx_net2net import Expansion, deepen, inspect, verify, widen
-from onnx_net2net.axis_map import AxisMap
-from onnx_net2net.infer import infer
-from onnx_net2net.inputs import draw
+from onnx_net2net.checking.inputs import draw
+from onnx_net2net.inference.axis_map import AxisMap
+from onnx_net2net.inference.infer import infer
 from onnx_net2net.io import digest
-from onnx_net2net.planner import certify
+from onnx_net2net.planning.planner import certify
 from tests.law import gather, run
 from tests.untouched import assert_untouched
 from tests.zoo import LARGE, LIGHT, bare, light, parameters

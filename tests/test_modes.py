@@ -26,8 +26,8 @@ from onnx_net2net import (
     inspect,
     verify,
 )
-from onnx_net2net.layers import EPSILON, root
-from onnx_net2net.plan import MODES
+from onnx_net2net.deepening.layers import EPSILON, root
+from onnx_net2net.planning.plan import MODES
 from tests.law import fill, parse, run, weights
 from tests.untouched import assert_untouched
 

@@ -7,7 +7,7 @@ import pytest
 from onnx import ModelProto, numpy_helper
 
 from onnx_net2net import widen
-from onnx_net2net.plan import SPLITS
+from onnx_net2net.planning.plan import SPLITS
 from tests.law import fill, parse, run
 
 SCALES = """float k = {0.05}, uint8 z = {128}, float[6] k1, int8[6] z1, float k2 = {0.02}, int8 z2 = {-3}, float[3] k3, int8[3] z3"""

@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from onnx import ModelProto, TensorProto, helper
 
 from onnx_net2net import Expansion, RequestError, deepen, widen
-from onnx_net2net.axes import Dim, Maps, index, touches
-from onnx_net2net.axis_map import AxisMap
-from onnx_net2net.infer import infer
-from onnx_net2net.inputs import draw
+from onnx_net2net.algebra.axes import Dim, Maps, index, touches
+from onnx_net2net.checking.inputs import draw
+from onnx_net2net.inference.axis_map import AxisMap
+from onnx_net2net.inference.infer import infer
 from onnx_net2net.io import digest
-from onnx_net2net.plan import SPLITS, Split
-from onnx_net2net.planner import certify
+from onnx_net2net.planning.plan import SPLITS, Split
+from onnx_net2net.planning.planner import certify
 from tests.law import Feeds, run
 from tests.networks import Recipe, build, recipes
 from tests.untouched import assert_untouched

@@ -12,8 +12,8 @@ import pytest
 from onnx import numpy_helper
 
 from onnx_net2net import Plan, RequestError, UsageError, deepen, expand, explore, widen
-from onnx_net2net.budget import Size, find_factor, size_of, target
 from onnx_net2net.io import digest
+from onnx_net2net.planning.budget import Size, find_factor, size_of, target
 from onnx_net2net.recipe import read
 from tests.law import fill, parse
 from tests.zoo import parameters

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 import pytest
 
 from onnx_net2net import rules
-from onnx_net2net.facts import Fact, Idempotent, Node, terms_of
-from onnx_net2net.infer import infer
+from onnx_net2net.algebra.facts import Fact, Idempotent, Node, terms_of
+from onnx_net2net.inference.infer import infer
 from onnx_net2net.rules import Rule
 from tests.cases import CASES
 from tests.law import Case, law, operators, signature

@@ -7,7 +7,7 @@ import pytest
 
 from onnx_net2net import RequestError, widen
 from onnx_net2net.expansion import Expansion
-from onnx_net2net.infer import infer
+from onnx_net2net.inference.infer import infer
 from tests.law import fill, parse, run
 
 CHUNK = """(float[batch,3,4,4] x) => (float[batch,2,4,4] y)
@@ -65,7 +65,7 @@ def test_halves_grow_alike_or_not_at_all(width: dict[str, int]) -> None:
 
 
 def test_what_would_come_out_wrong_is_seen_in_the_certificate(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("onnx_net2net.request.broken", lambda *_: [])
+    monkeypatch.setattr("onnx_net2net.planning.request.broken", lambda *_: [])
     with pytest.raises(RequestError, match=r"certificate .*does not follow"):
         widened(CHUNK, widths={"w1:0[0]": 6})
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from onnx_net2net import rules
+from onnx_net2net.algebra.facts import Contract, Equal, Node, Pin, Size, Uniform
+from onnx_net2net.algebra.spec import parse
+from onnx_net2net.algebra.unify import fresh
 from onnx_net2net.errors import Declined
-from onnx_net2net.facts import Contract, Equal, Node, Pin, Size, Uniform
-from onnx_net2net.spec import parse
-from onnx_net2net.unify import fresh
 
 INVALID = {
     "X[N] Y[N]": ("X[N] -> Y[N]", "no '->'"),

@@ -17,7 +17,7 @@ nn = torch.nn
 
 from onnx_net2net import NotEquivalentError, RequestError, deepen, widen  # noqa: E402
 from onnx_net2net.torch import expand_optimizer_state, grow, grow_training, state_of  # noqa: E402
-from onnx_net2net.weights import Growth  # noqa: E402
+from onnx_net2net.training.weights import Growth  # noqa: E402
 from tests.torch_rows import FOLDED, KEPT, ROWS, Residual, export, filled, outputs, train  # noqa: E402
 
 EXPORTS = [pytest.param(options, id="-".join(f"{k}={v}" for k, v in options.items())) for options in KEPT + FOLDED]

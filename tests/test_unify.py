@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from onnx_net2net.axes import Axis, Dim, Prod, Sum, index
+from onnx_net2net.algebra.axes import Axis, Dim, Prod, Sum, index
+from onnx_net2net.algebra.unify import Atom, Product, Solver, Term, concatenation, fresh, product
 from onnx_net2net.errors import SizeMismatch
-from onnx_net2net.unify import Atom, Product, Solver, Term, concatenation, fresh, product
 
 
 def build(text: str, atoms: dict[str, Term]) -> Term:

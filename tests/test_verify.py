@@ -12,7 +12,7 @@ import pytest
 from onnx import ModelProto, TensorProto, numpy_helper
 
 from onnx_net2net import MissingError, ModelError, UsageError, verify, widen
-from onnx_net2net.upcast import upcast
+from onnx_net2net.checking.upcast import upcast
 from tests.law import fill, parse
 from tests.zoo import light
 
@@ -142,7 +142,7 @@ def test_a_provider_that_is_missing_is_named() -> None:
 
 
 def test_two_packages_of_onnxruntime_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    module = sys.modules["onnx_net2net.verify"]
+    module = sys.modules["onnx_net2net.checking.verify"]
     monkeypatch.setattr(module, "installed", lambda: ["onnxruntime", "onnxruntime-gpu"])
     with pytest.raises(MissingError, match=r"overwrote each other; pip uninstall onnxruntime and onnxruntime-gpu"):
         verify(network(), network(), providers=["cuda"])

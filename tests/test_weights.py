@@ -12,9 +12,9 @@ import pytest
 from onnx import ModelProto, numpy_helper
 
 from onnx_net2net import RequestError, deepen, widen
-from onnx_net2net.axes import Axis, Prod, Sum
-from onnx_net2net.lookup import Index
-from onnx_net2net.weights import Growth, expand_checkpoint
+from onnx_net2net.algebra.axes import Axis, Prod, Sum
+from onnx_net2net.training.lookup import Index
+from onnx_net2net.training.weights import Growth, expand_checkpoint
 from tests.law import fill, parse
 
 Values = dict[str, np.ndarray]
@@ -454,7 +454,7 @@ def test_an_index_finds_orders_blocks_and_nothing_else() -> None:
 
 def test_terms_without_their_inner_units() -> None:
     pytest.importorskip("torch", reason="needs the extra torch")
-    from onnx_net2net.torch_modules import outermost
+    from onnx_net2net.training.torch_modules import outermost
 
     a, b, c = Axis("a", 4), Axis("b", 3), Axis("c", 2)
     maps = {"a": np.arange(8) % 4, "b": np.arange(6) % 3}

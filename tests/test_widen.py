@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from onnx import ModelProto, helper
 
 from onnx_net2net import Plan, RequestError, UsageError, inspect, verify, widen
-from onnx_net2net.plan import SPLITS
-from onnx_net2net.request import scaled, width
-from onnx_net2net.widen import exact_parts
+from onnx_net2net.planning.plan import SPLITS
+from onnx_net2net.planning.request import scaled, width
+from onnx_net2net.widening.rewrite import exact_parts
 from tests.law import fill, parse, weights
 from tests.test_verify import network
 from tests.untouched import assert_untouched

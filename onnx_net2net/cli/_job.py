@@ -31,7 +31,8 @@ class Job:
 
     def run(self, how: str, **asked: Any) -> None:
         """Reads the teacher, plans its student with the library's function ``how``, verifies, writes and reports."""
-        from onnx_net2net import growing, recipe, tables
+        from onnx_net2net import growing, recipe
+        from onnx_net2net.cli import _tables as tables
         from onnx_net2net.expansion import RANDOM
         from onnx_net2net.io import load
 
@@ -73,7 +74,7 @@ class Job:
 
     def _verify(self, expansion: Expansion, document: dict[str, Any]) -> str:
         """Puts verification and drift into the document; returns what is wrong, or an empty string."""
-        from onnx_net2net.tables import drift_document
+        from onnx_net2net.cli._tables import drift_document
 
         if self.no_verify or self.dry_run:
             return ""
@@ -117,7 +118,7 @@ def same_file(a: str, b: str) -> bool:
 
 def require(expansion: Expansion, how: str) -> None:
     """Refuses a plan that does nothing, with what stands in the way, or one of the other kind."""
-    from onnx_net2net.tables import obstacles, refusals
+    from onnx_net2net.cli._tables import obstacles, refusals
 
     plan = expansion.plan
     kind = "expand" if plan.then else "widen" if plan.axes else "deepen" if plan.deepens else ""

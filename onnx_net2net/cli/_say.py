@@ -22,7 +22,7 @@ class Say:
 
     def report(self, lines: Callable[[], Iterable[object]]) -> None:
         """Prints lines and tables for people, if they are wanted."""
-        from onnx_net2net.tables import console
+        from onnx_net2net.cli._tables import console
 
         if not self.quiet and not self.as_json:
             for line in lines():
@@ -30,7 +30,7 @@ class Say:
 
     def document(self, document: Mapping[str, Any]) -> None:
         """Prints the one JSON document, if it is wanted."""
-        from onnx_net2net.tables import finite
+        from onnx_net2net.cli._tables import finite
 
         if self.as_json:
             click.echo(json.dumps(finite(document), indent=1, allow_nan=False))
@@ -38,7 +38,7 @@ class Say:
     @contextlib.contextmanager
     def stage(self, name: str) -> Iterator[None]:
         """Shows that something is going on, and with -v how long it took."""
-        from onnx_net2net.tables import console
+        from onnx_net2net.cli._tables import console
 
         start = time.perf_counter()
         with contextlib.nullcontext() if self.quiet else console(stderr=True).status(name):

@@ -36,8 +36,8 @@ from onnx_net2net.errors import NotEquivalentError
 @together(JSON, TALK)
 def check(teacher: str, student: str, inputs: str | None, dim: tuple[str, ...], **given: Any) -> None:
     """Compare TEACHER and STUDENT on the same inputs; exit with 1 if they differ."""
-    from onnx_net2net import tables
-    from onnx_net2net.verify import verify
+    from onnx_net2net.checking.verify import verify
+    from onnx_net2net.cli import _tables as tables
 
     say = talker(given)
     alone("--inputs", inputs, {"samples": given["samples"], "seed": given["seed"], "dim": dim})

@@ -54,7 +54,7 @@ def _with(recipe: str, changes: dict[str, Any]) -> Any:
 
 def _compare(job: Job, recipe: str, choices: dict[str, list[Any]], table: str | None) -> None:
     """Makes every member of a family and shows, and writes, one table."""
-    from onnx_net2net import tables
+    from onnx_net2net.cli import _tables as tables
     from onnx_net2net.io import atomic
     from onnx_net2net.recipe import explore
 

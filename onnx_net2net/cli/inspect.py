@@ -11,7 +11,7 @@ from onnx_net2net.cli._options import JSON, TALK, TEACHER, talker, together
 @together(TEACHER, JSON, TALK)
 def inspect(teacher: str, **talk: bool) -> None:
     """Show which axes of TEACHER can be widened, what pins the others, and where layers can go."""
-    from onnx_net2net import tables
+    from onnx_net2net.cli import _tables as tables
     from onnx_net2net.inspection import inspect as examine
 
     say = talker(talk)

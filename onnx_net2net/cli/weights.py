@@ -11,7 +11,7 @@ from onnx_net2net.cli._options import FILE, JSON, TALK, TEACHER, alone, pairs, t
 from onnx_net2net.errors import UsageError
 
 if TYPE_CHECKING:
-    from onnx_net2net.weights import Growth
+    from onnx_net2net.training.weights import Growth
 
 
 @click.command()
@@ -34,9 +34,9 @@ if TYPE_CHECKING:
 @together(JSON, TALK)
 def weights(teacher: str, **given: Any) -> None:
     """Grow a checkpoint of TEACHER, under the framework's own names, into one of its student."""
-    from onnx_net2net import tables
-    from onnx_net2net.checkpoint import read_state, write_state
-    from onnx_net2net.weights import Growth
+    from onnx_net2net.cli import _tables as tables
+    from onnx_net2net.training.checkpoint import read_state, write_state
+    from onnx_net2net.training.weights import Growth
 
     say = talker(given)
     _check_files(teacher, given)
@@ -78,14 +78,14 @@ def _optimizer(growth: Growth, path: str | None, strict: bool) -> tuple[dict[str
     """What has no exact image, and the grown state_dict."""
     if path is None:
         return {}, None
-    from onnx_net2net.checkpoint import load_torch
     from onnx_net2net.torch import expand_optimizer_state
+    from onnx_net2net.training.checkpoint import load_torch
 
     state, inexact = expand_optimizer_state(growth, load_torch(Path(path)), strict=strict)
     return inexact, state
 
 
 def _write(buffers: Any, path: str) -> None:
-    from onnx_net2net.checkpoint import torch_bytes, write_bytes
+    from onnx_net2net.training.checkpoint import torch_bytes, write_bytes
 
     write_bytes(torch_bytes(buffers), Path(path))

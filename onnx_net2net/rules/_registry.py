@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from onnx_net2net.facts import Fact, Node, Pin, terms_of
-from onnx_net2net.spec import parse
-from onnx_net2net.unify import Atom
+from onnx_net2net.algebra.facts import Fact, Node, Pin, terms_of
+from onnx_net2net.algebra.spec import parse
+from onnx_net2net.algebra.unify import Atom
 
 Apply = Callable[[Node], list[Fact]]
 Test = Callable[[Node], bool]

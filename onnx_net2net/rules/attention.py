@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from onnx_net2net.algebra.facts import Equal, Fact, Node, Pin, Size, Terms
+from onnx_net2net.algebra.unify import Term, fresh, product
 from onnx_net2net.errors import Declined
-from onnx_net2net.facts import Equal, Fact, Node, Pin, Size, Terms
 from onnx_net2net.rules._registry import rule
 from onnx_net2net.rules.elementwise import broadcast
 from onnx_net2net.rules.joining import others
-from onnx_net2net.unify import Term, fresh, product
 
 
 def equal(given: Terms, *wanted: Term) -> list[Fact]:

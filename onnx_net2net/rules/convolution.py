@@ -1,10 +1,10 @@
 """Convolutions. Spatial positions are combined with their neighbours, so they stay pinned."""
 
+from onnx_net2net.algebra.facts import Equal, Fact, Node, Pin
+from onnx_net2net.algebra.spec import parse
+from onnx_net2net.algebra.unify import fresh, product
 from onnx_net2net.errors import Declined
-from onnx_net2net.facts import Equal, Fact, Node, Pin
 from onnx_net2net.rules._registry import line, rule
-from onnx_net2net.spec import parse
-from onnx_net2net.unify import fresh, product
 
 line(
     "Conv",

@@ -3,10 +3,10 @@
 import re
 from collections.abc import Sequence
 
+from onnx_net2net.algebra.facts import Contract, Equal, Fact, Node, Operand
+from onnx_net2net.algebra.unify import Term, fresh
 from onnx_net2net.errors import Declined
-from onnx_net2net.facts import Contract, Equal, Fact, Node, Operand
 from onnx_net2net.rules._registry import rule
-from onnx_net2net.unify import Term, fresh
 
 _LABEL = re.compile(r"\.\.\.|[A-Za-z]")
 

@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
+from onnx_net2net.algebra.facts import Equal, Fact, Idempotent, Node
+from onnx_net2net.algebra.unify import Term
 from onnx_net2net.errors import Declined
-from onnx_net2net.facts import Equal, Fact, Idempotent, Node
 from onnx_net2net.rules._registry import always, register, rule
-from onnx_net2net.unify import Term
 
 UNARY = """
     Acos Acosh Asin Asinh Atan Atanh BitwiseNot Cast Celu Cos Cosh Elu Erf Exp Gelu HardSigmoid HardSwish Identity

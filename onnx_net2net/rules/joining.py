@@ -1,10 +1,10 @@
 """Operators that join, cut, pad or repeat along an axis."""
 
+from onnx_net2net.algebra.facts import Equal, Fact, Node, Pin, Size, normal_axis
+from onnx_net2net.algebra.unify import EMPTY, Term, concatenation, fresh, product
 from onnx_net2net.errors import Declined
-from onnx_net2net.facts import Equal, Fact, Node, Pin, Size, normal_axis
 from onnx_net2net.rules._registry import rule
 from onnx_net2net.rules.elementwise import broadcast
-from onnx_net2net.unify import EMPTY, Term, concatenation, fresh, product
 
 
 def others(x: tuple[Term, ...], y: tuple[Term, ...], axes: set[int]) -> list[Fact]:

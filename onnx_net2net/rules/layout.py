@@ -1,10 +1,10 @@
 """Operators that only move elements, and those that resize positions."""
 
+from onnx_net2net.algebra.facts import Equal, Fact, Node, Pin, Size, normal_axis
+from onnx_net2net.algebra.spec import parse
+from onnx_net2net.algebra.unify import Term, product
 from onnx_net2net.errors import Declined
-from onnx_net2net.facts import Equal, Fact, Node, Pin, Size, normal_axis
 from onnx_net2net.rules._registry import rule
-from onnx_net2net.spec import parse
-from onnx_net2net.unify import Term, product
 
 _BLOCK_FIRST = "X[N, !b*!c*C, H, W] -> Y[N, C, H*b, W*c]"
 _CHANNEL_FIRST = "X[N, C*!b*!c, H, W] -> Y[N, C, H*b, W*c]"

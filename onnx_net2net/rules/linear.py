@@ -1,6 +1,6 @@
 """Matrix products."""
 
-from onnx_net2net.facts import Contract, Equal, Fact, Node, Operand
+from onnx_net2net.algebra.facts import Contract, Equal, Fact, Node, Operand
 from onnx_net2net.rules._registry import line, rule
 from onnx_net2net.rules.elementwise import broadcast
 

@@ -1,6 +1,6 @@
 """Losses. Classes are pinned; samples are kept, or reduced to one number and pinned too."""
 
-from onnx_net2net.facts import Equal, Fact, Node, Pin
+from onnx_net2net.algebra.facts import Equal, Fact, Node, Pin
 from onnx_net2net.rules._registry import rule
 from onnx_net2net.rules.joining import others
 

@@ -1,12 +1,12 @@
 """Operators of com.microsoft that onnxruntime's optimisers and quantisers write."""
 
+from onnx_net2net.algebra.facts import Contract, Fact, Node, Operand, Pin
+from onnx_net2net.algebra.spec import parse
 from onnx_net2net.errors import Declined
-from onnx_net2net.facts import Contract, Fact, Node, Operand, Pin
 from onnx_net2net.rules._registry import register, rule, stands_for
 from onnx_net2net.rules.elementwise import broadcast, pointwise
 from onnx_net2net.rules.linear import gemm, matmul
 from onnx_net2net.rules.normalization import layer_normalization
-from onnx_net2net.spec import parse
 
 DOMAIN = "com.microsoft"
 _POINTWISE = "X_i[bcast ...] -> Y[...]"

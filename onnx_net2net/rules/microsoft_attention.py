@@ -1,11 +1,11 @@
 """Attention as onnxruntime's optimisers write it; see `attention.py` for what is carried and what is pinned."""
 
+from onnx_net2net.algebra.facts import Contract, Equal, Fact, Node, Operand, Pin, Size, Terms
+from onnx_net2net.algebra.unify import Term, concatenation, fresh, product
 from onnx_net2net.errors import Declined
-from onnx_net2net.facts import Contract, Equal, Fact, Node, Operand, Pin, Size, Terms
 from onnx_net2net.rules._registry import rule, stands_for
 from onnx_net2net.rules.attention import Parts, asked, counts, equal, given, parts, rotated
 from onnx_net2net.rules.microsoft import DOMAIN
-from onnx_net2net.unify import Term, concatenation, fresh, product
 
 
 def _projected(found: Parts) -> tuple[Term, Term, Term]:

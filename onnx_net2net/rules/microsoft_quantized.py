@@ -2,8 +2,9 @@
 
 from dataclasses import replace
 
+from onnx_net2net.algebra.facts import Contract, Equal, Fact, Node
+from onnx_net2net.algebra.spec import parse
 from onnx_net2net.errors import Declined
-from onnx_net2net.facts import Contract, Equal, Fact, Node
 from onnx_net2net.rules._registry import rule, stands_for
 from onnx_net2net.rules.elementwise import broadcast
 from onnx_net2net.rules.joining import concat
@@ -12,7 +13,6 @@ from onnx_net2net.rules.microsoft import DOMAIN
 from onnx_net2net.rules.normalization import softmax, softmax_flattened
 from onnx_net2net.rules.quantized import moved, only, scalar, steps, with_zero
 from onnx_net2net.rules.recurrent import layer
-from onnx_net2net.spec import parse
 
 
 @rule(

@@ -1,10 +1,10 @@
 """Normalisations, softmaxes and other operators that mix the units of an axis."""
 
+from onnx_net2net.algebra.facts import Equal, Fact, Node, Pin, Uniform
+from onnx_net2net.algebra.spec import parse
 from onnx_net2net.errors import Declined
-from onnx_net2net.facts import Equal, Fact, Node, Pin, Uniform
 from onnx_net2net.rules._registry import line, rule
 from onnx_net2net.rules.elementwise import broadcast
-from onnx_net2net.spec import parse
 
 _BATCH = "X[N, C, ...] scale[C] B[C] mean[C] var[C] -> Y[N, C, ...]"
 _batch = parse(_BATCH)

@@ -1,9 +1,9 @@
 """Pooling. Positions are combined, channels are carried."""
 
+from onnx_net2net.algebra.facts import Equal, Fact, Idempotent, Node, Uniform
+from onnx_net2net.algebra.spec import parse
 from onnx_net2net.errors import Declined
-from onnx_net2net.facts import Equal, Fact, Idempotent, Node, Uniform
 from onnx_net2net.rules._registry import line, rule
-from onnx_net2net.spec import parse
 
 _POOL = "X[N, C, !...] -> Y[N, C, !...]"
 _pool = parse(_POOL)

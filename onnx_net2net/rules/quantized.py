@@ -1,12 +1,12 @@
 """Quantised operators. Weights stay as they are stored: the tensor of integers is gathered and split in whole steps."""
 
+from onnx_net2net.algebra.facts import Contract, Equal, Fact, Node, Operand
+from onnx_net2net.algebra.spec import parse
+from onnx_net2net.algebra.unify import Term
 from onnx_net2net.errors import Declined
-from onnx_net2net.facts import Contract, Equal, Fact, Node, Operand
 from onnx_net2net.rules._registry import passes, rule
 from onnx_net2net.rules.elementwise import broadcast
 from onnx_net2net.rules.linear import matmul
-from onnx_net2net.spec import parse
-from onnx_net2net.unify import Term
 
 _SCALED = "X[..., c_axis, ...] scale[c] zero_point[c] -> Y[...]"
 _CONV = parse("X[N, G*I, !...] W[G*O, I, !...] -> Y[N, G*O, !...] contract I @ W size G @ group")

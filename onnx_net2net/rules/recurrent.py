@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from functools import partial
 
+from onnx_net2net.algebra.facts import Contract, Equal, Fact, Node, Operand, Pin, Size, Terms
+from onnx_net2net.algebra.unify import concatenation, fresh
 from onnx_net2net.errors import Declined
-from onnx_net2net.facts import Contract, Equal, Fact, Node, Operand, Pin, Size, Terms
 from onnx_net2net.rules._registry import register
-from onnx_net2net.unify import concatenation, fresh
 
 GATES = {"GRU": 3, "LSTM": 4, "RNN": 1}
 POINTWISE = frozenset(

@@ -1,6 +1,6 @@
 """Reductions: exact over other axes; over the axis itself they are idempotent, uniform or pinned."""
 
-from onnx_net2net.facts import Equal, Fact, Idempotent, Node, Pin, Uniform, normal_axis
+from onnx_net2net.algebra.facts import Equal, Fact, Idempotent, Node, Pin, Uniform, normal_axis
 from onnx_net2net.rules._registry import rule
 
 _NOTATION = "X[..., {}d_axes, ...] -> Y[...]"

@@ -1,6 +1,6 @@
 """Operators that sample an image at computed places. Places and channels are carried, positions are not."""
 
-from onnx_net2net.facts import Equal, Fact, Node, Pin, Size
+from onnx_net2net.algebra.facts import Equal, Fact, Node, Pin, Size
 from onnx_net2net.rules._registry import line, rule
 
 POSITION = "its positions are coordinates"

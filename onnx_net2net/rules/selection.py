@@ -1,7 +1,7 @@
 """Operators that select, write or order positions along an axis."""
 
+from onnx_net2net.algebra.facts import Equal, Fact, Node, Pin, Terms, normal_axis
 from onnx_net2net.errors import Declined
-from onnx_net2net.facts import Equal, Fact, Node, Pin, Terms, normal_axis
 from onnx_net2net.rules._registry import rule
 from onnx_net2net.rules.elementwise import broadcast
 from onnx_net2net.rules.joining import others

@@ -1,10 +1,10 @@
 """Operators that make sequences of tensors, and those that read them."""
 
+from onnx_net2net.algebra.facts import Equal, Fact, Idempotent, Node, Pin, Size, Terms, normal_axis
+from onnx_net2net.algebra.unify import concatenation
 from onnx_net2net.errors import Declined
-from onnx_net2net.facts import Equal, Fact, Idempotent, Node, Pin, Size, Terms, normal_axis
 from onnx_net2net.rules._registry import rule
 from onnx_net2net.rules.joining import others
-from onnx_net2net.unify import concatenation
 
 
 @rule("ConcatFromSequence", since=11, notation="S of X_i[..., c_i, ...] -> Y[..., c_1 + .. + c_k, ...]")

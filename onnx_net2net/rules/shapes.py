@@ -1,8 +1,8 @@
 """Operators that read shapes or make tensors of a given shape, and how sizes move through arithmetic on them."""
 
-from onnx_net2net.facts import Equal, Fact, Holds, Idempotent, Node, Pin, Size
+from onnx_net2net.algebra.facts import Equal, Fact, Holds, Idempotent, Node, Pin, Size
+from onnx_net2net.algebra.unify import product
 from onnx_net2net.rules._registry import follows, rule
-from onnx_net2net.unify import product
 
 
 @rule("ConstantOfShape", since=9, notation="shape -> Y[d...]  size d @ shape")

@@ -1,6 +1,6 @@
 """Fourier transforms. The signal's axis and the two parts of complex numbers are pinned."""
 
-from onnx_net2net.facts import Equal, Fact, Node, Pin, normal_axis
+from onnx_net2net.algebra.facts import Equal, Fact, Node, Pin, normal_axis
 from onnx_net2net.rules._registry import line, rule
 
 _NOTATION = "X[..., !d_axis, ..., !part] -> Y[..., !e_axis, ..., !part]"

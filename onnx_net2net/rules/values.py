@@ -1,6 +1,6 @@
 """What operators do to values, which deepening asks: activations, sums, and what is zero at zero."""
 
-from onnx_net2net.facts import Node
+from onnx_net2net.algebra.facts import Node
 from onnx_net2net.rules._registry import states
 from onnx_net2net.rules.elementwise import IDEMPOTENT, UNARY, VARIADIC
 

@@ -1,0 +1,1 @@
+"""From a model to its axes: how they run through the graph, and what pins them."""

@@ -1,0 +1,134 @@
+"""What inference finds out about a model: a term for every dimension, and a reason for every pin. Values only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from onnx_net2net.algebra.axes import Axis, Dim
+from onnx_net2net.inference.graph import Graph
+
+Slot = tuple[int, int]
+"""(node, input slot)"""
+
+
+@dataclass(frozen=True, slots=True)
+class Blame:
+    """Why an axis is pinned or uniform: the node (or border of the graph) and the reason."""
+
+    node: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.node}: {self.reason}" if self.node else self.reason
+
+
+@dataclass(frozen=True, slots=True)
+class Scaled:
+    """Where a constant absorbs the fractions of ``over``: its dimension is before * over * after.
+
+    Of a quantised weight ``zero`` is the use that gives its zero point, which varies along ``channel``.
+    """
+
+    use: Slot
+    axis: int
+    before: Dim
+    over: Dim
+    after: Dim
+    zero: Slot | None = None
+    channel: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """Sizes written down in a node; see `facts.Size`."""
+
+    node: int
+    where: str | int
+    entries: tuple[tuple[int, Dim, int], ...]
+    fill: tuple[int, ...]
+    instead_of: str
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """An element that is computed from sizes: in the student it has to be ``sign`` times ``dim``'s size.
+
+    Without ``dim`` it has to be what it was. It depends on the sizes of ``depends``.
+    """
+
+    node: str
+    tensor: str
+    place: int
+    dim: Dim | None
+    sign: int
+    depends: tuple[Dim, ...]
+
+    @property
+    def dims(self) -> tuple[Dim, ...]:
+        """All terms that it speaks of."""
+        return self.depends if self.dim is None else (*self.depends, self.dim)
+
+
+@dataclass(slots=True)
+class AxisInfo:
+    """An axis of the model, and what is known of it; the size of a dynamic one is a trial size."""
+
+    axis: Axis
+    pins: list[Blame] = field(default_factory=list)
+    uniform: list[Blame] = field(default_factory=list)
+    tensors: list[str] = field(default_factory=list)
+    initializers: list[str] = field(default_factory=list)
+    carried_by: list[str] = field(default_factory=list)
+    contracted_by: list[str] = field(default_factory=list)
+    dynamic: bool = False
+    idempotent: list[Blame] = field(default_factory=list)
+
+    @property
+    def status(self) -> str:
+        """``free`` (any size), ``uniform`` (whole multiples) or ``pinned``."""
+        return "pinned" if self.pins else "uniform" if self.uniform else "free"
+
+    @property
+    def reason(self) -> str:
+        """The first blame, and how many more there are."""
+        blames = [str(blame) for blame in self.pins or self.uniform]
+        return blames[0] + (f" (and {len(blames) - 1} more)" if len(blames) > 1 else "") if blames else ""
+
+
+@dataclass(slots=True)
+class AxisMap:
+    """What inference found out about a model.
+
+    Attributes:
+        graph: The model's graph at the first trial sizes.
+        axes: Every axis by name, in graph order.
+        dims: The term of each dimension of each computed tensor.
+        uses: The same for each constant, at each place that uses it.
+        scaled: Where constants absorb fractions.
+        uniform: Terms whose units all need equally many copies.
+        written: Sizes written down in the graph.
+        equations: All equations, for the certificate.
+        ties: Shared weights that had to be kept apart, with the nodes.
+        claims: Elements computed from sizes that have to follow them.
+        lists: The terms of the members of each sequence.
+        held: Of what claims depend on, by tensor or use of a constant: the elements that are sizes of terms.
+    """
+
+    graph: Graph
+    axes: dict[str, AxisInfo]
+    dims: dict[str, tuple[Dim, ...]]
+    uses: dict[Slot, tuple[Dim, ...]]
+    scaled: list[Scaled] = field(default_factory=list)
+    uniform: list[tuple[Dim, Blame]] = field(default_factory=list)
+    written: list[Written] = field(default_factory=list)
+    equations: list[tuple[Dim, Dim, str]] = field(default_factory=list)
+    ties: list[str] = field(default_factory=list)
+    lists: dict[str, tuple[tuple[Dim, ...], ...]] = field(default_factory=dict)
+    claims: list[Claim] = field(default_factory=list)
+    held: dict[str | Slot, tuple[tuple[int, Dim], ...]] = field(default_factory=dict)
+
+    def operands(self) -> Iterator[tuple[str | Slot, tuple[Dim, ...]]]:
+        """The terms of every tensor and of every use of a constant."""
+        yield from self.dims.items()
+        yield from self.uses.items()

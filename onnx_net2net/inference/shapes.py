@@ -1,0 +1,208 @@
+"""Types, shapes, and values that follow from shapes alone, at given sizes of the dynamic dimensions.
+
+ONNX's shape inference sees through much arithmetic on shapes, but not all. Where it gives up, the values
+that follow from known shapes are computed and handed to it as constants, and it is asked again.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import ModelProto, TensorProto, ValueInfoProto, helper, numpy_helper
+
+from onnx_net2net.errors import ModelError
+
+if TYPE_CHECKING:
+    from onnx_net2net.inference.graph import Graph
+
+Shape = tuple[int, ...]
+Array = NDArray[Any]
+Known = dict[str, Array]
+Constants = dict[str, Array | None]
+"""Values of constants; None for those that are too large or cannot be computed."""
+Types = Mapping[str, tuple[int, Shape | None]]
+SMALL = 4096
+"""Elements up to which a tensor of integers may hold sizes."""
+FEW = 64
+"""The same for other types, which may hold scales or bounds."""
+
+
+def is_small(dtype: int, shape: Shape | None) -> bool:
+    """Whether a tensor may hold sizes rather than weights."""
+    limit = SMALL if dtype in (TensorProto.INT32, TensorProto.INT64) else FEW
+    return shape is not None and math.prod(shape) <= limit
+
+
+@dataclass(slots=True)
+class Shapes:
+    """What is known of tensors at one choice of sizes.
+
+    Attributes:
+        types: Element type and shape by tensor; None for a shape that cannot be inferred.
+        values: Values of computed tensors that depend on shapes and constants alone.
+        lists: Element types and shapes of the members of a sequence.
+    """
+
+    types: dict[str, tuple[int, Shape | None]]
+    values: dict[str, Array] = field(default_factory=dict)
+    lists: dict[str, tuple[tuple[int, Shape], ...]] = field(default_factory=dict)
+
+
+def resolve(graph: Graph, bare: ModelProto) -> Shapes:
+    """Infers types and shapes of all tensors.
+
+    Args:
+        graph: The graph.
+        bare: Its skeleton, with the trial sizes written into its inputs; it is changed.
+
+    Raises:
+        ModelError: If shapes contradict each other.
+    """
+    values: dict[str, Array] = {}
+    constants: Constants = {}
+    found = Shapes({}, values)
+    while True:
+        types = {**_infer(graph, bare), **found.types}
+        before = len(values), len(constants), len(found.types)
+        gaps = _gaps(graph, types)
+        for i, node in enumerate(graph.nodes):
+            known: Mapping[str, Array | None] = constants if i in graph.constant_nodes else values
+            if (known is values or gaps) and not all(name in known for name in node.output if name):
+                _follow(graph, i, types, values, constants)
+            if graph.handles_lists[i]:
+                _list(graph, i, types, found)
+        if not gaps or before == (len(values), len(constants), len(found.types)):
+            return Shapes({**types, **found.types}, values, found.lists)
+        written = {value.name for value in bare.graph.value_info}
+        bare.graph.value_info.extend(
+            helper.make_tensor_value_info(name, *found.types[name]) for name in found.types if name not in written
+        )
+        _substitute(bare, {name: value for name, value in {**constants, **values}.items() if value is not None})
+
+
+def _infer(graph: Graph, bare: ModelProto) -> dict[str, tuple[int, Shape | None]]:
+    try:
+        inferred = onnx.shape_inference.infer_shapes(bare, data_prop=True, strict_mode=bool(graph.trial))
+    except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError, ValueError, TypeError) as error:
+        wrong = f"its shapes contradict each other ({str(error).strip().splitlines()[-1]})"
+        raise ModelError(wrong, "check it with onnx.checker", op="model") from error
+    found: dict[str, tuple[int, Shape | None]] = {
+        t.name: (t.data_type, tuple(t.dims)) for t in (*graph.proto.initializer, *bare.graph.initializer)
+    }
+    for value in (*inferred.graph.input, *inferred.graph.value_info, *inferred.graph.output):
+        found.setdefault(value.name, _type(value))
+    return found
+
+
+def _type(value: ValueInfoProto) -> tuple[int, Shape | None]:
+    tensor = value.type.tensor_type
+    if not value.type.HasField("tensor_type"):
+        return 0, None
+    if not tensor.HasField("shape") or not all(d.HasField("dim_value") and d.dim_value >= 0 for d in tensor.shape.dim):
+        return tensor.elem_type, None
+    return tensor.elem_type, tuple(d.dim_value for d in tensor.shape.dim)
+
+
+def _gaps(graph: Graph, types: Types) -> bool:
+    """Whether some tensor has no shape yet."""
+    return any(name and types.get(name, (0, None))[1] is None for node in graph.nodes for name in node.output)
+
+
+def _follow(graph: Graph, i: int, types: Types, values: Known, constants: Constants) -> None:
+    """Computes a node's outputs if shapes and small constants determine them, and notes them."""
+    node = graph.nodes[i]
+    if graph.captured[i] or not graph.is_deterministic(node):
+        return
+    unread = graph.unread(node)
+    feeds: dict[str, Array] = {}
+    for slot, name in enumerate(node.input):
+        dtype, shape = types.get(name, (0, None))
+        if not name:
+            continue
+        if slot in unread and shape is not None and dtype:
+            feeds[name] = np.broadcast_to(np.zeros((), helper.tensor_dtype_to_np_dtype(dtype)), shape)
+        elif name in values:
+            feeds[name] = values[name]
+        elif name in graph.constants and (value := _constant(graph, name, types, constants)) is not None:
+            feeds[name] = value
+        else:
+            return
+    sizes = [types.get(name, (0, None))[1] for name in node.output if name]
+    if any(shape is not None and math.prod(shape) > SMALL for shape in sizes):
+        return
+    try:
+        results = graph.evaluate(node, feeds)
+    except ModelError:
+        return
+    if all(value.size <= SMALL for value in results.values()):
+        if i in graph.constant_nodes:
+            constants.update(results)
+        else:
+            values.update(results)
+
+
+def _list(graph: Graph, i: int, types: Types, found: Shapes) -> None:
+    """Finds the shapes of what makes sequences, or is made of them, by running the node on blanks."""
+    node = graph.nodes[i]
+    feeds: dict[str, Array | list[Array]] = {}
+    for name in filter(None, node.input):
+        dtype, shape = types.get(name, (0, None))
+        if name in found.lists:
+            feeds[name] = [_blank(*member) for member in found.lists[name]]
+        elif name in found.values or (name in graph.constants and is_small(dtype, shape)):
+            feeds[name] = found.values[name] if name in found.values else graph.value(name)
+        elif shape is not None and dtype:
+            feeds[name] = _blank(dtype, shape)
+        else:
+            return
+    try:
+        results = graph.run(node, feeds)
+    except ModelError:
+        return
+    for name, made in zip(filter(None, node.output), results, strict=True):
+        if isinstance(made, list):
+            found.lists[name] = tuple((helper.np_dtype_to_tensor_dtype(m.dtype), m.shape) for m in made)
+        elif types.get(name, (0, None))[1] is None:
+            found.types[name] = helper.np_dtype_to_tensor_dtype(made.dtype), made.shape
+
+
+def _blank(dtype: int, shape: Shape) -> Array:
+    """Zeros that take no memory."""
+    return np.broadcast_to(np.zeros((), helper.tensor_dtype_to_np_dtype(dtype)), shape)
+
+
+def _constant(graph: Graph, name: str, types: Types, constants: Constants) -> Array | None:
+    """The value of a small constant; the nodes that make it are run first to last, each of them once."""
+    if name in graph.initializers:
+        return graph.value(name) if is_small(*types.get(name, (0, None))) else None
+    needed: set[int] = set()
+    pending = [name]
+    while pending:
+        current = pending.pop()
+        i = graph.producer.get(current)
+        if i is not None and current not in constants and i not in needed:
+            needed.add(i)
+            pending += [n for n in graph.nodes[i].input if n]
+    for i in sorted(needed):
+        for output in filter(None, graph.nodes[i].output):
+            constants.setdefault(output, None)  # unless the node can be run, and so that it is not tried again
+        _follow(graph, i, types, {}, constants)
+    return constants.get(name)
+
+
+def _substitute(bare: ModelProto, values: Mapping[str, Array]) -> None:
+    """Replaces nodes by the constants that they compute."""
+    known = {tensor.name for tensor in bare.graph.initializer}
+    for k in reversed(range(len(bare.graph.node))):
+        outputs = [name for name in bare.graph.node[k].output if name]
+        if outputs and all(name in values for name in outputs):
+            bare.graph.initializer.extend(
+                numpy_helper.from_array(values[name], name) for name in outputs if name not in known
+            )
+            del bare.graph.node[k]

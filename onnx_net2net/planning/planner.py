@@ -1,0 +1,315 @@
+"""From new sizes to a Plan: draws maps and fractions, and proves them against every equation."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnx_net2net.algebra.axes import Axis, Dim, Index, Maps, index, new_size, size, substitute, touches
+from onnx_net2net.errors import ModelError, RequestError
+from onnx_net2net.inference.axis_map import AxisMap, Slot, Written
+from onnx_net2net.inference.graph import Graph
+from onnx_net2net.inference.recompute import broken
+from onnx_net2net.planning.names import Names
+from onnx_net2net.planning.plan import (
+    DIFFERS,
+    KEPT,
+    AxisPlan,
+    ConstantPlan,
+    Init,
+    Plan,
+    SizePlan,
+    Split,
+    SplitPlan,
+    fingerprint,
+)
+
+
+def plan_widening(
+    found: AxisMap,
+    sizes: Mapping[str, int],
+    *,
+    seed: int = 0,
+    split: Split = "uneven",
+    noise: float = 0.0,
+    init: Init = "exact",
+) -> Plan:
+    """Draws a map and fractions for each axis, and works out what follows for the model.
+
+    Args:
+        found: The teacher's axes.
+        sizes: New size of each axis that grows.
+        seed: Seed of the draws; each axis draws by itself, so its map does not depend on the others.
+        split: How fractions are drawn.
+        noise: Recorded in the plan.
+        init: Recorded in the plan.
+
+    Raises:
+        RequestError: If the maps break an equation (the certificate), which would be a bug.
+    """
+    axes = []
+    for name, info in found.axes.items():
+        if name in sizes:
+            rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
+            chosen = draw_map(info.axis.size, sizes[name], rng, uniform=bool(info.uniform))
+            shares = draw_fractions(chosen, info.axis.size, split, rng)
+            axes.append(AxisPlan(name, info.axis.size, sizes[name], tuple(chosen.tolist()), tuple(shares.tolist())))
+    return complete(found, tuple(axes), seed=seed, split=split, noise=noise, init=init)
+
+
+def complete(
+    found: AxisMap,
+    axes: tuple[AxisPlan, ...],
+    *,
+    seed: int = 0,
+    split: Split = "uneven",
+    noise: float = 0.0,
+    init: Init = "exact",
+) -> Plan:
+    """The plan that follows from given maps and fractions.
+
+    Raises:
+        RequestError: If the maps break an equation, or give units under statistics unequal copies.
+    """
+    _check_axes(found, axes)
+    maps = {axis.name: np.asarray(axis.map, np.int64) for axis in axes}
+    certify(found, maps)
+    constants, cloned = _Constants(found, maps).plan()
+    sizes = _sizes(found, maps)
+    taken = {name for c in constants for name in (c.name, c.source)}
+    return Plan(
+        fingerprint(found.graph.model),
+        seed,
+        split,
+        noise,
+        axes,
+        constants,
+        tuple(_named(found.graph, sizes, taken)),
+        tuple(_shapes(found, maps)),
+        (),
+        tuple(dict.fromkeys([*cloned, *found.ties])) if axes else (),
+        init=init,
+    )
+
+
+def _check_axes(found: AxisMap, axes: tuple[AxisPlan, ...]) -> None:
+    """Makes sure that what axes say of themselves is consistent, as a plan from a file may not be."""
+    if len({axis.name for axis in axes}) < len(axes):
+        raise RequestError("it names an axis twice", "make it again with --plan-out", op="plan")
+    for axis in axes:
+        info = found.axes.get(axis.name)
+        consistent = axis.new == len(axis.map) == len(axis.fractions)
+        if not consistent or (info is not None and info.axis.size != axis.old):
+            wrong = "its sizes contradict its map, its fractions or the model"
+            raise RequestError(wrong, "make the plan again with --plan-out", op="plan", tensor=axis.name)
+
+
+def draw_map(n: int, q: int, rng: np.random.Generator, *, uniform: bool) -> Index:
+    """``g: [q] -> [n]``: the identity on the first n; the rest sampled, or repeated in order if ``uniform``.
+
+    Source: arXiv 1511.05641, section 3.2.
+    """
+    rest = np.arange(n, q, dtype=np.int64) % n if uniform else rng.integers(0, n, q - n)
+    return np.concatenate([np.arange(n, dtype=np.int64), rest])
+
+
+def draw_fractions(chosen: Index, n: int, split: Split, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Shares that sum to one over the copies of each unit.
+
+    ``even``: all alike, as in the paper. ``first``: the original keeps all. ``uneven`` and ``scatter``:
+    random and positive; copies that share a unit get between a third and three times each other's share.
+    """
+    if split == "even":
+        weights = np.ones(len(chosen))
+    elif split == "first":
+        weights = (np.arange(len(chosen)) < n).astype(np.float64)
+    else:
+        weights = rng.uniform(0.5, 1.5, len(chosen))
+    return np.asarray(weights / np.bincount(chosen, weights, minlength=n)[chosen])
+
+
+def certify(found: AxisMap, maps: Maps) -> int:
+    """Checks ``index(left) == index(right)`` for every equation, and every role, under the chosen maps.
+
+    Returns:
+        How many equations a map touched.
+
+    Raises:
+        RequestError: If one does not hold; nothing may be written then.
+    """
+    proved = 0
+    for name, chosen in maps.items():
+        info = found.axes.get(name)
+        if info is None:
+            raise RequestError("the model has no such axis", "make a plan for this model", op="plan", tensor=name)
+        if info.pins:
+            raise RequestError(f"it cannot grow, {info.reason}", "leave it out", op="axis", tensor=name)
+        if chosen.min(initial=0) < 0 or chosen.max(initial=0) >= info.axis.size:
+            raise RequestError("its map leaves the axis", "map to units of the teacher", op="axis", tensor=name)
+        if len(chosen) < info.axis.size or np.any(np.bincount(chosen, minlength=info.axis.size) < 1):
+            raise RequestError("its map loses units", "map to every unit at least once", op="axis", tensor=name)
+    for left, right, node in found.equations:
+        a, b = _trim(left, right)
+        if touches(a, maps) or touches(b, maps):
+            proved += 1
+            if new_size(a, maps) != new_size(b, maps) or not np.array_equal(index(a, maps), index(b, maps)):
+                raise RequestError(f"the maps break an equation of {node}", "report this as a bug", op="certificate")
+    for dim, blame in found.uniform:
+        if touches(dim, maps) and len(set(np.bincount(index(dim, maps), minlength=size(dim)).tolist())) > 1:
+            raise RequestError(
+                f"units get unequally many copies under {blame}", "use a whole multiple", op="certificate"
+            )
+    for claim in broken(found, {name: len(chosen) for name, chosen in maps.items()}):
+        wrong = f"{claim.node}: a size that the model computes does not follow"
+        raise RequestError(wrong, "choose other sizes", op="certificate", tensor=claim.tensor)
+    return proved
+
+
+def _trim(left: Dim, right: Dim) -> tuple[Dim, Dim]:
+    """Leaves out the outer and inner factors that both sides share to the letter, which keeps indices small."""
+    if isinstance(left, Axis) or isinstance(right, Axis) or type(left) is not type(right):
+        return left, right
+    a, b = list(left.parts), list(right.parts)
+    while a and b and a[0] == b[0]:
+        del a[0], b[0]
+    while a and b and a[-1] == b[-1]:
+        del a[-1], b[-1]
+    kind = type(left)
+    return kind(tuple(a)), kind(tuple(b))
+
+
+Version = tuple[tuple[Dim, ...], tuple[SplitPlan, ...]]
+"""What distinguishes the versions of one constant: its terms, and how it is split."""
+
+
+class _Constants:
+    """Groups the uses of constants by what they need, so that what was shared stays shared."""
+
+    def __init__(self, found: AxisMap, maps: Maps) -> None:
+        self.found = found
+        self.graph = found.graph
+        self.maps = maps
+        self.scaled: dict[Slot, list[SplitPlan]] = {}
+        for s in found.scaled:
+            if touches(s.over, maps):
+                zero = self.graph.tensor(s.zero) if s.zero is not None else ""
+                before, over, after = (self._plain(dim) for dim in (s.before, s.over, s.after))
+                part = SplitPlan(s.axis, before, over, after, zero, s.channel if zero else 0)
+                self.scaled.setdefault(s.use, []).append(part)
+
+    def plan(self) -> tuple[tuple[ConstantPlan, ...], list[str]]:
+        """A plan for each version of each constant that changes, and the constants that were cloned."""
+        groups: dict[str, dict[Version | None, list[Slot]]] = {}
+        for use, dims in self.found.uses.items():
+            plain = tuple(self._plain(dim) for dim in dims)
+            key = (plain, tuple(self.scaled.get(use, ())))
+            changed = any(touches(dim, self.maps) for dim in plain) or key[1]
+            tensor = self.graph.tensor(use)
+            groups.setdefault(tensor, {}).setdefault(key if changed else None, []).append(use)
+        plans, cloned = [], []
+        names = Names(self.graph)
+        for tensor, versions in groups.items():
+            kept = None in versions or not self._only_slots(tensor)
+            changed_keys = [key for key in versions if key is not None]
+            if len(changed_keys) + kept > 1 and self._is_shared_weight(tensor):
+                cloned.append(tensor)
+            for n, key in enumerate(changed_keys):
+                name = tensor if n == 0 and not kept else names.new(f"{tensor}_wide")
+                plans.append(ConstantPlan(tensor, name, tuple(versions[key]), *key))
+        return tuple(plans), cloned
+
+    def _plain(self, dim: Dim) -> Dim:
+        """A term in which all that stays is one nameless axis, so that equal changes compare equal."""
+        return substitute(dim, lambda axis: axis if axis.name in self.maps else Axis("", axis.size))
+
+    def _only_slots(self, tensor: str) -> bool:
+        """Whether nothing but computing nodes reads the tensor: no constant node, subgraph or output."""
+        readers = self.graph.consumers.get(tensor, [])
+        return (
+            tensor not in self.graph.outputs
+            and all(use in self.found.uses for use in readers)
+            and not any(tensor in names for names in self.graph.captured)
+        )
+
+    def _is_shared_weight(self, tensor: str) -> bool:
+        shape = self.graph.shape(tensor) or ()
+        return self.graph.is_weight(tensor) and sum(n > 1 for n in shape) > 1
+
+
+def _sizes(found: AxisMap, maps: Maps) -> list[SizePlan]:
+    """New values of the sizes that are written down; several facts about one place are merged."""
+    merged: dict[tuple[int, str | int], tuple[Written, list[int], list[int]]] = {}
+    for written in found.written:
+        key = (written.node, written.where)
+        if key not in merged:
+            before = _current(found.graph, written)
+            merged[key] = (written, before, list(before))
+        for place, dim, sign in written.entries:
+            if touches(dim, maps):
+                merged[key][2][place] = sign * new_size(dim, maps)
+    plans = []
+    for (node, where), (written, before, after) in merged.items():
+        given = isinstance(written.where, int) and any(found.graph.nodes[node].input[written.where : written.where + 1])
+        if before == after or (written.fill and len(set(after)) == 1 and not written.instead_of and not given):
+            continue
+        value = dict(_attributes(found.graph, node)).get(where) if isinstance(where, str) else None
+        scalar = isinstance(where, str) and not isinstance(value, (list, tuple)) and not written.fill
+        plans.append(SizePlan(node, where, tuple(after), scalar, "", written.instead_of))
+    return plans
+
+
+def _attributes(graph: Graph, node: int) -> Iterable[tuple[str, object]]:
+    return ((a.name, list(a.ints) if a.ints else a.i) for a in graph.nodes[node].attribute)
+
+
+def _current(graph: Graph, written: Written) -> list[int]:
+    """The values as the teacher has them."""
+    if written.fill:
+        return list(written.fill)
+    if isinstance(written.where, str):
+        value = dict(_attributes(graph, written.node)).get(written.where, 1)
+        return list(value) if isinstance(value, (list, tuple)) else [int(str(value))]
+    value = graph.small_value(graph.nodes[written.node].input[written.where])
+    if value is None:
+        raise ModelError("its sizes are not constant", "fold constants first", op=graph.nodes[written.node].op_type)
+    return [int(v) for v in value.ravel()]
+
+
+def _named(graph: Graph, sizes: Iterable[SizePlan], taken: set[str]) -> Iterable[SizePlan]:
+    """Gives sizes in slots the name of the initializer that will hold them; equal ones share it."""
+    names = Names(graph)
+    names.taken |= taken
+    shared: dict[tuple[str, tuple[int, ...]], str] = {}
+    for plan in sizes:
+        if isinstance(plan.where, str):
+            yield plan
+            continue
+        node = graph.nodes[plan.node]
+        slots = list(node.input)
+        base = slots[plan.where] if plan.where < len(slots) and slots[plan.where] else f"{node.output[0]}_sizes"
+        key = (base, plan.values)
+        if key not in shared:
+            shared[key] = names.new(f"{base}_wide")
+        yield SizePlan(plan.node, plan.where, plan.values, name=shared[key], instead_of=plan.instead_of)
+
+
+def _shapes(found: AxisMap, maps: Maps) -> Iterable[tuple[str, tuple[int, ...]]]:
+    """New sizes of computed tensors that the file mentions in value_info; -1 keeps what is written."""
+    mentioned = {value.name for value in found.graph.proto.value_info}
+    for name, dims in found.dims.items():
+        if name in mentioned and any(touches(dim, maps) for dim in dims):
+            yield name, tuple(new_size(dim, maps) if touches(dim, maps) else KEPT for dim in dims)
+    for name, members in found.lists.items():
+        if name in mentioned and any(touches(dim, maps) for dims in members for dim in dims):
+            yield name, tuple(_common(dims, maps) for dims in zip(*members, strict=False))
+
+
+def _common(dims: Sequence[Dim], maps: Maps) -> int:
+    """The one size of a dimension of all members of a sequence."""
+    if not any(touches(dim, maps) for dim in dims):
+        return KEPT
+    sizes = {new_size(dim, maps) for dim in dims}
+    return sizes.pop() if len(sizes) == 1 else DIFFERS

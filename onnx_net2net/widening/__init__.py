@@ -1,0 +1,1 @@
+"""Net2WiderNet: a Plan applied to a model."""

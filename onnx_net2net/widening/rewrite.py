@@ -1,0 +1,175 @@
+"""The student's value of a constant: gathered along its terms, and divided exactly among copies."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnx_net2net.algebra.axes import Maps, fractions, index, new_size, size, touches
+from onnx_net2net.planning.plan import ConstantPlan, Plan, SplitPlan
+
+Array = NDArray[Any]
+
+
+def rewrite(value: Array, constant: ConstantPlan, plan: Plan, teacher: Callable[[str], Array] | None = None) -> Array:
+    """The student's value of one constant: gathered along its terms, then split over copies.
+
+    Args:
+        value: The teacher's value.
+        constant: What to do with it.
+        plan: The plan that says so.
+        teacher: Gives the value of another constant of the teacher: the zero point of a quantised weight.
+    """
+    maps = plan.maps
+    for axis, dim in enumerate(constant.dims):
+        if touches(dim, maps):
+            value = np.take(value, index(dim, maps), axis=axis)
+    for split in constant.splits:
+        if value.dtype.kind == "f" or value.dtype.name.startswith(("bfloat", "float")):
+            value = _split(value, split, constant, plan)
+            continue
+        zero = _zero_point(split, constant, plan, teacher)
+        steps = value.astype(np.int64) - zero
+        value = (_split(steps, split, constant, plan) + zero).astype(value.dtype)
+    return value
+
+
+def _zero_point(
+    split: SplitPlan, constant: ConstantPlan, plan: Plan, teacher: Callable[[str], Array] | None
+) -> NDArray[np.int64]:
+    """The zero point of a quantised weight, in the shape that broadcasts to the student's."""
+    if not split.zero or teacher is None:
+        return np.zeros((), np.int64)
+    zero = teacher(split.zero).astype(np.int64)
+    if zero.size == 1:
+        return zero.reshape(())
+    place = split.channel % len(constant.dims)
+    zero = np.take(zero, index(constant.dims[place], plan.maps))
+    return zero.reshape([-1 if i == place else 1 for i in range(len(constant.dims))])
+
+
+def _split(value: Array, split: SplitPlan, constant: ConstantPlan, plan: Plan) -> Array:
+    """Divides each weight among the copies of the unit that it reads, so that the parts sum to it exactly."""
+    maps = plan.maps
+    group = _groups(split, maps)
+    if plan.split == "scatter":
+        rng = np.random.default_rng([plan.seed, zlib.crc32(constant.name.encode()), split.axis])
+        drawn = rng.uniform(0.5, 1.5, value.shape)
+        total = np.zeros((*value.shape[: split.axis], int(group.max()) + 1, *value.shape[split.axis + 1 :]))
+        np.add.at(np.moveaxis(total, split.axis, 0), group, np.moveaxis(drawn, split.axis, 0))
+        return exact_parts(value, drawn / np.take(total, group, split.axis), group, split.axis)
+    shares = np.ones(new_size(split.before, maps))
+    for share in (fractions(split.over, maps, plan.fractions), np.ones(new_size(split.after, maps))):
+        shares = np.multiply.outer(shares, share).ravel()
+    along = [1] * value.ndim
+    along[split.axis] = -1
+    return exact_parts(value, shares.reshape(along), group, split.axis)
+
+
+def _groups(split: SplitPlan, maps: Maps) -> NDArray[np.int64]:
+    """For each unit of the dimension, a number shared by the copies that share one weight."""
+    result = np.zeros(1, np.int64)
+    for dim, copied in ((split.before, False), (split.over, True), (split.after, False)):
+        units = index(dim, maps) if copied else np.arange(new_size(dim, maps), dtype=np.int64)
+        span = size(dim) if copied else new_size(dim, maps)
+        result = np.add.outer(result * span, units).ravel()
+    return result
+
+
+def exact_parts(value: Array, shares: NDArray[np.float64], group: NDArray[np.int64], axis: int) -> Array:
+    """Parts of ``value`` along ``axis`` that sum to it exactly over each group, in the weight's own type.
+
+    Integers are split in whole steps. A float part p is cut off the rest r as ``s = r - p; p = r - s``. For
+    0 <= p <= r both differences of the pair that is kept are exact (Sterbenz: if p >= r/2 the first is, else
+    the second), so p + s = r holds in the reals, and so does the sum over a group.
+
+    Args:
+        value: The gathered weight: the units of a group hold equal numbers.
+        shares: Broadcasts to ``value``; sums to one over each group.
+        group: For each unit along ``axis``, the number of its group.
+        axis: The contracted dimension.
+    """
+    if not value.size:
+        return value
+    first, rank = _ranks(group)
+    turns = [np.flatnonzero(rank == turn) for turn in range(1, int(rank.max(initial=0)) + 1)]
+    parts = np.ascontiguousarray(value)
+    parts = parts.copy() if np.shares_memory(parts, value) else parts
+    blocks = parts.reshape(-1, len(group), max(1, int(np.prod(value.shape[axis + 1 :]))))
+    every = shares.reshape(blocks.shape if shares.size == value.size else (1, -1, 1))
+    kind = np.float64 if value.dtype.kind == "i" else value.dtype
+    step = max(1, BLOCK // max(1, blocks[0].size))
+    for start in range(0, len(blocks), step):
+        block = blocks[start : start + step]
+        chosen = (every[start : start + step] if len(every) > 1 else every).astype(kind)
+        for places in turns:
+            _cut(block, chosen, places, first[places])
+    return parts
+
+
+BLOCK = 1 << 18
+"""Elements that are worked on at a time, so that they stay in the processor's cache."""
+
+
+def _cut(block: Array, shares: Array, places: NDArray[np.int64], first: NDArray[np.int64]) -> None:
+    """Moves the share of one copy of each unit from its original to the copy, in place."""
+    whole = np.take(block, first, axis=1)
+    with np.errstate(invalid="ignore"):
+        wanted = np.take(block, places, axis=1) * np.take(shares, places, axis=1)
+        rest = whole - wanted.astype(block.dtype)  # of integers in whole steps, towards zero
+        part = whole - rest
+    if not np.isfinite(rest).all():  # an infinite weight stays with the original
+        bad = ~np.isfinite(rest)
+        rest[bad], part[bad] = whole[bad], 0
+    block[:, places], block[:, first] = part, rest
+
+
+def _ranks(group: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """For each unit: the first unit of its group, and how many of the group come before it."""
+    order = np.argsort(group, kind="stable")
+    ordered = group[order]
+    starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
+    lengths = np.diff(np.r_[starts, len(group)])
+    first, rank = np.empty_like(group), np.empty_like(group)
+    first[order] = np.repeat(order[starts], lengths)
+    rank[order] = np.arange(len(group)) - np.repeat(starts, lengths)
+    return first, rank
+
+
+def pad_randomly(value: Array, constant: ConstantPlan, plan: Plan) -> Array:
+    """Random numbers in place of all that new units have: the baseline RandomPad of arXiv 1511.05641, section 4.
+
+    They are normal, with the deviation of the weight's own numbers. Vectors and stored integers keep their copies,
+    so that new units have biases and statistics of the right size.
+    """
+    if value.dtype.kind in "iub" or value.ndim < 2 or not value.size:
+        return value
+    new = _copied(value, constant, plan, range(value.ndim))
+    rng = np.random.default_rng([plan.seed, zlib.crc32(constant.name.encode()), 2])
+    drawn = rng.standard_normal(value.shape) * float(np.std(value[~new].astype(np.float64)))
+    return np.where(new, drawn.astype(value.dtype), value).astype(value.dtype)
+
+
+def _copied(value: Array, constant: ConstantPlan, plan: Plan, axes: Iterable[int]) -> NDArray[np.bool_]:
+    """Where a weight belongs to a copy, along some of its dimensions, rather than to an original."""
+    copied = np.zeros(value.shape, bool)
+    for axis in axes:
+        if touches(constant.dims[axis], plan.maps):
+            first = _ranks(index(constant.dims[axis], plan.maps))[1] == 0
+            copied |= ~first.reshape([-1 if i == axis else 1 for i in range(value.ndim)])
+    return copied
+
+
+def add_noise(value: Array, constant: ConstantPlan, plan: Plan) -> Array:
+    """Adds normal noise to the copies (not the originals) of incoming weights, to tell them apart."""
+    scaled = {split.axis for split in constant.splits}
+    rng = np.random.default_rng([plan.seed, zlib.crc32(constant.name.encode()), 1])
+    if value.dtype.kind in "iub" or value.ndim < 2 or not value.size:
+        return value
+    copied = _copied(value, constant, plan, (axis for axis in range(value.ndim) if axis not in scaled))
+    drawn = rng.standard_normal(value.shape) * plan.noise * float(np.std(value.astype(np.float64)))
+    return np.where(copied, value + drawn.astype(value.dtype), value).astype(value.dtype)
