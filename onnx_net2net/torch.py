@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import torch
+from onnx import ModelProto
 
 from onnx_net2net.errors import NotEquivalentError, RequestError
-from onnx_net2net.io import Model
+from onnx_net2net.expansion import take
+from onnx_net2net.io import Model, load
 from onnx_net2net.planning.plan import Plan
 from onnx_net2net.training.checkpoint import from_torch, to_torch
+from onnx_net2net.training.course import Course, held_by, joined
 from onnx_net2net.training.torch_modules import insert, resize
 from onnx_net2net.training.weights import Growth, Report
 
@@ -56,14 +59,16 @@ def grow(
         plan: The plan that made the student, or its JSON.
         inputs: Positional arguments of the module, to compare both on.
         reference: The ``state_dict`` that was exported, if the module was trained on since.
-        names: Checkpoint name -> initializer, where a choice is needed; see `onnx_net2net.weights.Growth`.
+        names: Checkpoint name -> initializer, where a choice is needed; see `onnx_net2net.training.Course`.
         keep: Globs of tensors that pass through as they are.
 
     Raises:
         RequestError: If a tensor cannot be matched, or a module cannot be made at its new size.
         NotEquivalentError: If the outputs differ, as they do where code writes sizes down.
     """
-    return _grow(module, teacher, plan, inputs, reference, names, keep)[0]
+    for step in _steps(teacher, plan, reference, names):
+        module = _grow(module, step, inputs, keep)[0]
+    return module
 
 
 def grow_training(
@@ -82,10 +87,21 @@ def grow_training(
     Args and errors are those of `grow`; ``optimizer`` works on the parameters of ``module``. The new one has its
     class, options and groups. Parameters of inserted layers join its last group, without state.
     """
+    made = Training(module, optimizer, Report((), {}, (), {}), {})
+    reports: list[Report] = []
+    for step in _steps(teacher, plan, reference, names):
+        made = _train_on(made, step, inputs, keep)
+        reports.append(made.report)
+    return replace(made, report=joined(reports))
+
+
+def _train_on(before: Training, step: _Step, inputs: Sequence[Any], keep: Sequence[str]) -> Training:
+    """One step of a plan, for a module in training."""
+    module, optimizer = before.module, before.optimizer
     name_of = {id(parameter): name for name, parameter in module.named_parameters()}
     if any(id(p) not in name_of for group in optimizer.param_groups for p in group["params"]):
         raise RequestError("it has parameters of another module", "give the module that it trains", op="optimizer")
-    student, growth, added = _grow(module, teacher, plan, inputs, reference, names, keep)
+    student, growth, inserted = _grow(module, step, inputs, keep)
     slots, inexact = growth.optimizer({name_of[id(p)]: to_arrays(b) for p, b in optimizer.state.items()})
     ours = dict(student.named_parameters())
     groups = [{**g, "params": [ours[name_of[id(p)]] for p in g["params"]]} for g in optimizer.param_groups]
@@ -94,20 +110,20 @@ def grow_training(
     held = {id(p) for group in groups for p in group["params"]}
     aliases = dict(module.named_parameters(remove_duplicate=False))
     for name, parameter in ours.items():  # what was shared and is no longer
-        for group, before in zip(groups, optimizer.param_groups, strict=True):
-            if id(parameter) not in held and any(aliases.get(name) is p for p in before["params"]):
+        for group, held_once in zip(groups, optimizer.param_groups, strict=True):
+            if id(parameter) not in held and any(aliases.get(name) is p for p in held_once["params"]):
                 group["params"].append(parameter)
-    groups[-1]["params"] += [ours[name] for name in added if name in ours]
+    groups[-1]["params"] += [ours[name] for name in inserted.values() if name in ours]
     made = type(optimizer)(groups)
     order = {id(p): i for i, p in enumerate(p for group in made.param_groups for p in group["params"])}
     state = made.state_dict()
     state["state"] = {order[id(ours[name])]: to_tensors(buffers) for name, buffers in slots.items()}
     made.load_state_dict(state)
-    return Training(student, made, growth.report, inexact)
+    return Training(student, made, growth.report, {**inexact, **before.inexact})
 
 
 def expand_optimizer_state(
-    growth: Growth, state: Mapping[str, Any], *, names: Sequence[str] | None = None, strict: bool = False
+    growth: Course, state: Mapping[str, Any], *, names: Sequence[str] | None = None, strict: bool = False
 ) -> tuple[dict[str, Any], dict[str, str]]:
     """The ``state_dict`` of an optimizer, grown; it fits an optimizer over the grown parameters in the same order.
 
@@ -139,7 +155,7 @@ def expand_optimizer_state(
     return {**state, "state": buffers}, inexact
 
 
-def _parameter_names(growth: Growth, state: Mapping[str, Any]) -> list[str]:
+def _parameter_names(growth: Course, state: Mapping[str, Any]) -> list[str]:
     """The names of an optimizer's parameters, in its order."""
     groups = state["param_groups"]
     if all("param_names" in group for group in groups):
@@ -180,31 +196,49 @@ def to_tensors(arrays: Mapping[str, Any]) -> dict[str, Any]:
     return {key: to_torch(value) if isinstance(value, np.ndarray) else value for key, value in arrays.items()}
 
 
-def _grow(
-    module: Any,
-    teacher: Model,
-    plan: Plan | str,
-    inputs: Sequence[Any],
-    reference: Mapping[str, Any] | None,
-    names: Mapping[str, str] | None,
-    keep: Sequence[str],
-) -> tuple[Any, Growth, list[str]]:
-    """The student, how it came to be, and the names of what was inserted."""
-    before = to_arrays(reference) if reference is not None else None
-    growth = Growth(teacher, plan, state_of(module), reference=before, names=names, keep=keep)
+@dataclass(slots=True)
+class _Step:
+    """One step of a plan, with its own teacher and what is known of the checkpoint's tensors by then."""
+
+    teacher: ModelProto
+    plan: Plan
+    reference: dict[str, Any] | None
+    names: dict[str, str]
+    inserted: dict[str, str] = field(default_factory=dict)
+
+
+def _steps(
+    teacher: Model, plan: Plan | str, reference: Mapping[str, Any] | None, names: Mapping[str, str] | None
+) -> Iterator[_Step]:
+    """The steps of a plan; each learns from the one before which of the module's parameters were inserted."""
+    model, known = load(teacher), dict(names or {})
+    arrays = to_arrays(reference) if reference is not None else None
+    for i, one in enumerate((Plan.from_json(plan) if isinstance(plan, str) else plan).steps):
+        step = _Step(model, one, arrays, held_by(model, known) if i else known)
+        yield step
+        known |= {parameter: initializer for initializer, parameter in step.inserted.items()}
+        if arrays is not None:
+            grown = Growth(model, one, arrays, names=step.names).state
+            arrays = {step.inserted.get(name, name): value for name, value in grown.items()}
+        model = take(model, one)
+
+
+def _grow(module: Any, step: _Step, inputs: Sequence[Any], keep: Sequence[str]) -> tuple[Any, Growth, dict[str, str]]:
+    """The student, how it came to be, and what was inserted: initializer -> parameter."""
+    growth = Growth(step.teacher, step.plan, state_of(module), reference=step.reference, names=step.names, keep=keep)
     student = copy.deepcopy(module)
     resize(student, growth)
-    inserted = insert(student, growth, inputs)
-    state = {inserted.get(name, name): value for name, value in growth.state.items()}
+    step.inserted = insert(student, growth, inputs)
+    state = {step.inserted.get(name, name): value for name, value in growth.state.items()}
     missing, strange = student.load_state_dict(to_tensors(state), strict=False)
     if lost := [*strange, *(name for name in missing if not name.endswith("num_batches_tracked"))]:
         raise RequestError("the grown module does not have it", "insert it by hand", op="module", tensor=lost[0])
-    _compare(module, student, inputs)
-    return student, growth, list(inserted.values())
+    _compare(module, student, inputs, exact=not (step.plan.noise or step.plan.random))
+    return student, growth, step.inserted
 
 
-def _compare(module: Any, student: Any, inputs: Sequence[Any]) -> None:
-    """Runs both in evaluation mode.
+def _compare(module: Any, student: Any, inputs: Sequence[Any], *, exact: bool) -> None:
+    """Runs both in evaluation mode; with noise or random units they need not give the same.
 
     Raises:
         RequestError: If the student does not run.
@@ -220,7 +254,8 @@ def _compare(module: Any, student: Any, inputs: Sequence[Any]) -> None:
         raise NotEquivalentError("there are no outputs to compare", "return tensors", op="module")
     for i, (left, right) in enumerate(zip(wanted, got, strict=True)):
         bound = TOLERANCE.get(left.dtype, 0.0) * float(left.abs().max()) if left.numel() else 0.0
-        if left.shape != right.shape or not bool(((left - right).abs() <= bound).all()):
+        alike = left.shape == right.shape and (not exact or bool(((left - right).abs() <= bound).all()))
+        if not alike:
             wrong = f"output {i} differs from that of the module before"
             raise NotEquivalentError(wrong, "its code may write sizes down; take them from the weights", op="module")
 

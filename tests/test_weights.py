@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 from onnx import ModelProto, numpy_helper
 
-from onnx_net2net import RequestError, deepen, widen
+from onnx_net2net import RequestError, deepen, expand, widen
 from onnx_net2net.algebra.axes import Axis, Prod, Sum
+from onnx_net2net.training import expand_checkpoint
 from onnx_net2net.training.lookup import Index
-from onnx_net2net.training.weights import Growth, expand_checkpoint
+from onnx_net2net.training.weights import Growth
 from tests.law import fill, parse
 
 Values = dict[str, np.ndarray]
@@ -371,15 +371,33 @@ def test_a_plan_for_another_model_is_refused() -> None:
         expand_checkpoint(model_of(NET), widen(model_of(TWINS), factor=2).plan, {})
 
 
-def test_plans_without_one_equal_teacher_are_refused() -> None:
+@pytest.mark.parametrize("later", [False, True], ids=["the exported one", "a later one"])
+@pytest.mark.parametrize("steps", [("wide", "wide"), ("wide", "deep", "wide"), ("deep", "wide")], ids="-".join)
+def test_every_step_of_a_plan_is_taken(steps: tuple[str, ...], later: bool) -> None:
+    asked: dict[str, Any] = {"wide": {"do": "widen", "factor": 1.5}, "deep": {"do": "deepen", "after": "every"}}
     teacher = model_of(NET)
-    plan = widen(teacher, factor=2).plan
-    for changes, wanted in (
-        ({"then": (plan,)}, "it has several steps; grow by each"),
-        ({"init": "random-pad"}, "at random"),
-    ):
-        with pytest.raises(RequestError, match=wanted):
-            expand_checkpoint(teacher, replace(plan, **changes), initializers(teacher))
+    values = initializers(teacher)
+    plan = expand(teacher, {"steps": [asked[step] for step in steps]}).plan
+    given = other(values) if later else values
+    state, report = expand_checkpoint(teacher, plan.to_json(), given, reference=values if later else None)
+    changed = ModelProto()
+    changed.CopyFrom(teacher)
+    for tensor in changed.graph.initializer:
+        tensor.CopyFrom(numpy_helper.from_array(given[tensor.name], tensor.name))
+    student = initializers(expand(changed, plan=plan).model)
+    assert {name: value.shape for name, value in state.items()} == {name: v.shape for name, v in student.items()}
+    for name, value in student.items():
+        np.testing.assert_array_equal(state[name], value, err_msg=name)
+    assert {change.tensor: change.after for change in report.changes} == {n: state[n].shape for n in values}
+    assert {item.tensor: item.shape for item in report.added} == {n: state[n].shape for n in state if n not in values}
+
+
+def test_a_baseline_grows_to_what_its_student_holds() -> None:
+    teacher = model_of(NET)
+    made = widen(teacher, factor=2, init="random-pad")
+    state, _ = expand_checkpoint(teacher, made.plan, initializers(teacher))
+    for name, value in initializers(made.model).items():
+        np.testing.assert_array_equal(state[name], value)
 
 
 def backward(values: Values, x: np.ndarray) -> Values:

@@ -25,7 +25,7 @@ from onnx_net2net.io import is_large
 from onnx_net2net.planning.budget import parameters
 from onnx_net2net.planning.plan import Layer
 from onnx_net2net.recipe import Result
-from onnx_net2net.training.weights import Growth
+from onnx_net2net.training.course import Course
 
 SHOWN = 3
 """Names or reasons that are listed before the rest is counted."""
@@ -265,7 +265,7 @@ def verdict_report(document: Mapping[str, Any]) -> list[RenderableType]:
     return [*([table] if document["outputs"] else []), verdict_line(document)]
 
 
-def growth_document(growth: Growth, inexact: Mapping[str, str], output: str | None) -> dict[str, Any]:
+def growth_document(growth: Course, inexact: Mapping[str, str], output: str | None) -> dict[str, Any]:
     """What `weights` reports: the library's report, totals, and what state has no exact image."""
     totals = {"before": growth.given, "after": growth.state}
     count = {when: sum(value.size for value in state.values()) for when, state in totals.items()}

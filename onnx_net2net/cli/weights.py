@@ -11,7 +11,7 @@ from onnx_net2net.cli._options import FILE, JSON, TALK, TEACHER, alone, pairs, t
 from onnx_net2net.errors import UsageError
 
 if TYPE_CHECKING:
-    from onnx_net2net.training.weights import Growth
+    from onnx_net2net.training.course import Course
 
 
 @click.command()
@@ -36,7 +36,7 @@ def weights(teacher: str, **given: Any) -> None:
     """Grow a checkpoint of TEACHER, under the framework's own names, into one of its student."""
     from onnx_net2net.cli import _tables as tables
     from onnx_net2net.training.checkpoint import read_state, write_state
-    from onnx_net2net.training.weights import Growth
+    from onnx_net2net.training.course import Course
 
     say = talker(given)
     _check_files(teacher, given)
@@ -45,7 +45,7 @@ def weights(teacher: str, **given: Any) -> None:
         state = read_state(given["checkpoint"], under=given["under"])
         earlier = read_state(given["reference"], under=given["under"]) if given["reference"] else None
         plan = Path(given["plan"]).read_text(encoding="utf-8", errors="replace")
-        growth = Growth(teacher, plan, state, reference=earlier, names=names, keep=given["keep"])
+        growth = Course(teacher, plan, state, reference=earlier, names=names, keep=given["keep"])
     inexact, buffers = _optimizer(growth, given["optimizer"], given["strict"])
     if given["output"] and not given["dry_run"]:
         with say.stage("writing"):
@@ -74,7 +74,7 @@ def _check_files(teacher: str, given: dict[str, Any]) -> None:
         taken |= {Path(given[option]).resolve()} if given[option] else set()
 
 
-def _optimizer(growth: Growth, path: str | None, strict: bool) -> tuple[dict[str, str], Any]:
+def _optimizer(growth: Course, path: str | None, strict: bool) -> tuple[dict[str, str], Any]:
     """What has no exact image, and the grown state_dict."""
     if path is None:
         return {}, None

@@ -21,7 +21,7 @@ from onnx_net2net.inference.proto import FLOATS, read_tensor
 from onnx_net2net.io import Model, load
 from onnx_net2net.planning.plan import ConstantPlan, Plan, check_teacher
 from onnx_net2net.training.lookup import Place, core, cut, lay, lift
-from onnx_net2net.widening.rewrite import add_noise, rewrite
+from onnx_net2net.widening.rewrite import rewrite, student_value
 
 Array = NDArray[Any]
 SCOPES = "pkg.torch.onnx.name_scopes"
@@ -213,8 +213,7 @@ class Teacher:
             teacher = self._stretched(place, piece.shape)
             whole = lay(piece, place, teacher)
         if power is None:
-            grown = rewrite(whole, constant, self.plan, self.value)
-            grown = add_noise(grown, constant, self.plan) if self.plan.noise else grown
+            grown = student_value(whole, constant, self.plan, self.value)
         else:
             grown = rewrite(whole, dataclasses.replace(constant, splits=()), self.plan)
             for axis in range(grown.ndim):

@@ -152,7 +152,8 @@ class Growth:
         keep: Sequence[str] = (),
     ) -> None:
         self.plan = Plan.from_json(plan) if isinstance(plan, str) else plan
-        _check_plan(self.plan)
+        if self.plan.then:
+            raise RequestError("it has several steps", "use Course, which takes them all", op="plan")
         self.teacher = Teacher(teacher, self.plan)
         self.given = dict(state)
         if reference is not None:
@@ -304,32 +305,6 @@ class Growth:
             if tied and not np.array_equal(self.state[name], self.state[found.tensor]):
                 return why
         return ""
-
-
-def expand_checkpoint(
-    teacher: Model,
-    plan: Plan | str,
-    state: State,
-    *,
-    reference: State | None = None,
-    names: Mapping[str, str] | None = None,
-    keep: Sequence[str] = (),
-) -> tuple[dict[str, Array], Report]:
-    """The student's checkpoint under the framework's own names, and what became of each tensor.
-
-    Args and errors are those of `Growth`, which can grow optimizer state as well.
-    """
-    growth = Growth(teacher, plan, state, reference=reference, names=names, keep=keep)
-    return growth.state, growth.report
-
-
-def _check_plan(plan: Plan) -> None:
-    """Refuses what has no single teacher, or does not equal it."""
-    if plan.then:
-        way_out = "grow by each of plan.steps, with the student of one as the teacher of the next"
-        raise RequestError("it has several steps", way_out, op="plan")
-    if plan.random:
-        raise RequestError("it starts new units at random, as a baseline", "make an exact plan", op="plan")
 
 
 def _check_alike(reference: State, state: State) -> None:

@@ -13,7 +13,7 @@ from onnx import GraphProto, ModelProto, TensorProto, helper, numpy_helper
 from onnx_net2net.inference.graph import Graph
 from onnx_net2net.planning.names import Names
 from onnx_net2net.planning.plan import DIFFERS, KEPT, Plan, check_teacher
-from onnx_net2net.widening.rewrite import add_noise, pad_randomly, rewrite
+from onnx_net2net.widening.rewrite import student_value
 
 Array = NDArray[Any]
 
@@ -35,12 +35,8 @@ def apply(model: ModelProto, plan: Plan, *, noise: bool = True) -> ModelProto:
     student.CopyFrom(model)
     patch = _Patch(graph, student)
     for constant in plan.constants:
-        value = rewrite(graph.value(constant.source), constant, plan, graph.value)
-        if noise and plan.noise:
-            value = add_noise(value, constant, plan)
-        if plan.init == "random-pad":
-            value = pad_randomly(value, constant, plan)
-        patch.constant(constant.name, value)
+        value = graph.value(constant.source)
+        patch.constant(constant.name, student_value(value, constant, plan, graph.value, noise=noise))
         for node, slot in constant.uses:
             student.graph.node[node].input[slot] = constant.name
     for sizes in plan.sizes:

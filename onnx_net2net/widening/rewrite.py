@@ -15,6 +15,29 @@ from onnx_net2net.planning.plan import ConstantPlan, Plan, SplitPlan
 Array = NDArray[Any]
 
 
+def student_value(
+    value: Array,
+    constant: ConstantPlan,
+    plan: Plan,
+    teacher: Callable[[str], Array] | None = None,
+    *,
+    noise: bool = True,
+) -> Array:
+    """The student's value of one constant, with noise or random units if the plan asks for them.
+
+    Args:
+        value: The teacher's value.
+        constant: What to do with it.
+        plan: The plan that says so.
+        teacher: Gives the value of another constant of the teacher: the zero point of a quantised weight.
+        noise: Whether to add the plan's noise.
+    """
+    value = rewrite(value, constant, plan, teacher)
+    if noise and plan.noise:
+        value = add_noise(value, constant, plan)
+    return pad_randomly(value, constant, plan) if plan.init == "random-pad" else value
+
+
 def rewrite(value: Array, constant: ConstantPlan, plan: Plan, teacher: Callable[[str], Array] | None = None) -> Array:
     """The student's value of one constant: gathered along its terms, then split over copies.
 
