@@ -1,7 +1,8 @@
 """Net2Net for ONNX: wider and deeper students that compute the same function as their teacher."""
 
 from onnx_net2net._version import __version__
-from onnx_net2net.checking.verify import Verdict, verify
+from onnx_net2net.checking.verdict import Verdict
+from onnx_net2net.checking.verify import verify
 from onnx_net2net.errors import (
     MissingError,
     ModelError,

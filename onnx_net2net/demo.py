@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto, numpy_helper
 
-from onnx_net2net.checking.verify import as_source, import_runtime, verify
+from onnx_net2net.checking.runtime import as_source, import_runtime
+from onnx_net2net.checking.verify import verify
 from onnx_net2net.errors import MissingError, ModelError
 from onnx_net2net.expansion import Expansion
 from onnx_net2net.growing import deepen, widen

@@ -14,7 +14,8 @@ from onnx import ModelProto
 from onnx.inliner import inline_local_functions
 
 from onnx_net2net._version import __version__
-from onnx_net2net.checking.verify import Verdict, verify
+from onnx_net2net.checking.verdict import Verdict
+from onnx_net2net.checking.verify import verify
 from onnx_net2net.deepening.deepen import apply as insert_layers
 from onnx_net2net.deepening.deepen import check_layers
 from onnx_net2net.errors import NotEquivalentError, RequestError, UsageError

@@ -27,7 +27,7 @@ from typing import Any
 from onnx import ModelProto
 
 from onnx_net2net import growing
-from onnx_net2net.checking.verify import Verdict
+from onnx_net2net.checking.verdict import Verdict
 from onnx_net2net.errors import RequestError, UsageError
 from onnx_net2net.expansion import Expansion, from_plan
 from onnx_net2net.io import Model, load

@@ -18,7 +18,7 @@ from onnx import ModelProto, helper, numpy_helper, parser
 from onnx.reference import ReferenceEvaluator
 
 from onnx_net2net.algebra.axes import Dim, Maps, Prod, atoms, index
-from onnx_net2net.checking.verify import as_source
+from onnx_net2net.checking.runtime import as_source
 from onnx_net2net.inference.axis_map import AxisMap
 from onnx_net2net.inference.graph import Graph
 from onnx_net2net.inference.infer import infer
@@ -90,7 +90,7 @@ def run(model: ModelProto, feeds: Feeds, names: list[str] | None = None, *, opti
     options.intra_op_num_threads = 1
     names = names or [value.name for value in model.graph.output]
     with as_source(model) as source:
-        session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"], enable_fallback=0)
     return dict(zip(names, session.run(names, feeds), strict=True))
 
 

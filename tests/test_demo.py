@@ -13,7 +13,7 @@ import pytest
 from onnx import ModelProto, numpy_helper
 
 from onnx_net2net import Expansion, MissingError, ModelError, Verdict, demo, verify
-from onnx_net2net.checking.verify import OutputVerdict
+from onnx_net2net.checking.verdict import OutputVerdict
 
 MODELS = Path(__file__).parents[1] / "models"
 ROW = re.compile(r"\| `(\w+\.onnx)` \| ([\d,]+) \| ([\d,]+) bytes \| ([\d.]+)% \((\d+) of (\d+)\) \| `(\w+)`")

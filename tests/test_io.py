@@ -10,7 +10,7 @@ import pytest
 from onnx import numpy_helper
 
 from onnx_net2net import MissingError, ModelError, NotEquivalentError, Verdict, expansion, io, widen
-from onnx_net2net.checking.verify import import_runtime
+from onnx_net2net.checking.runtime import import_runtime
 from tests.law import run
 from tests.test_verify import network
 

@@ -178,6 +178,23 @@ NAMED: dict[str, tuple[Recipe, Ask]] = {
         Recipe("ids", (("grouped", 7330), ("vector", 4949)), 21, 962),
         Ask(None, ((25, 5),), "scatter", 357),
     ),
+    "slices one unit apart": (
+        Recipe(
+            "image",
+            (("resize", 9369), ("conv", 4850), ("flatten", 682), ("siamese", 315), ("overlapping", 2163)),
+            17,
+            1609,
+        ),
+        Ask(1.75, seed=633),
+    ),
+    "rounding that graph optimisations do not show": (
+        Recipe("matrix", (("gated", 9267), ("gemm", 5789), ("also", 2530)), 17, 2846),
+        Ask(1.5, split="even", seed=544),
+    ),
+    "a tensor that onnxruntime fuses away": (
+        Recipe("matrix", (("from_the_left", 9627), ("gemm", 7667)), 19, 6705),
+        Ask(None, ((4, 6),), "first", 109),
+    ),
     "a saturated Sigmoid": (
         Recipe("matrix", (("outer", 5355), ("gated", 5819), ("split", 4094)), 16, 3566, dynamic=True),
         Ask(2, ((91, 3),), "even", 672),

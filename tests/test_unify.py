@@ -36,6 +36,16 @@ ALIGNED = {
 }
 
 
+def test_a_staircase_is_climbed_without_recursion() -> None:
+    """Two slices that are one unit apart and equal: every unit equals the next."""
+    solver, whole, low, high = Solver(), fresh(1500), fresh(1499), fresh(1499)
+    solver.equate(whole, concatenation(low, fresh(1)), None)
+    solver.equate(whole, concatenation(fresh(1), high), None)
+    solver.equate(low, high, None)
+    assert solver.settle() == []
+    assert solver.leaves(whole) == []
+
+
 @pytest.mark.parametrize("row", ALIGNED.values(), ids=ALIGNED.keys())
 def test_aligned(row: tuple[str, ...]) -> None:
     left, right, *shapes = row

@@ -188,10 +188,12 @@ class Solver:
         pending = list(reversed(term.parts))
         while pending:
             part = pending.pop()
+            while isinstance(part, Atom) and part.bound is not None:
+                part = part.bound
             if part.size == neutral:
                 continue
-            if not isinstance(part, kind):
-                part = self.resolve(part)
+            if not isinstance(part, (Atom, kind)):  # kinds take turns at most as often as a size can be halved
+                part = self._flatten(part)
             if isinstance(part, kind):
                 pending.extend(reversed(part.parts))
             else:

@@ -16,7 +16,7 @@ from rich.filesize import decimal
 from rich.table import Table
 from rich.text import Text
 
-from onnx_net2net.checking.verify import Verdict
+from onnx_net2net.checking.verdict import Verdict
 from onnx_net2net.expansion import Expansion
 from onnx_net2net.inference.axis_map import AxisInfo
 from onnx_net2net.inference.graph import Graph

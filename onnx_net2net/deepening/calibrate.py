@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from onnx import ModelProto, ValueInfoProto, helper
 
 from onnx_net2net.checking.inputs import Feeds, graph_inputs
+from onnx_net2net.checking.runtime import as_source, import_runtime
 from onnx_net2net.checking.upcast import HALF, upcast
-from onnx_net2net.checking.verify import as_source, import_runtime
 from onnx_net2net.errors import ModelError, UsageError
 from onnx_net2net.planning.plan import Statistics
 
