@@ -4,13 +4,17 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint clean
+.PHONY: demo test test-frameworks lint clean
 
 demo: $(STAMP) ## set everything up and grow the trained digits network
 	$(BIN)/onnx-net2net demo -o demo
 
 test: $(STAMP) lint ## set everything up, check style and types, run all tests
 	$(BIN)/python -m pytest -n 2 --dist loadgroup tests
+
+test-frameworks: $(STAMP) ## the tests that need PyTorch, which is large
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[checkpoints,dev,torch]' onnxscript
+	$(BIN)/python -m pytest tests/test_checkpoint.py tests/test_torch.py tests/test_weights.py
 
 lint: $(STAMP)
 	$(BIN)/ruff format --check --quiet .
