@@ -72,7 +72,7 @@ def test_what_would_come_out_wrong_is_seen_in_the_certificate(monkeypatch: pytes
 
 def test_the_certificate_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in ("request", "planner"):
-        monkeypatch.setattr(f"onnx_net2net.{module}.broken", lambda *_: [])
+        monkeypatch.setattr(f"onnx_net2net.planning.{module}.broken", lambda *_: [])
     assert not widened(CHUNK, widths={"w1:0[0]": 5, "w1:0[1]": 6}).verify()
 
 
