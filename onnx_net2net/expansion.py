@@ -11,12 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from onnx import ModelProto
-from onnx.inliner import inline_local_functions
 
 from onnx_net2net._version import __version__
 from onnx_net2net.checking.verdict import Verdict
 from onnx_net2net.checking.verify import verify
-from onnx_net2net.deepening.deepen import apply as insert_layers
 from onnx_net2net.deepening.deepen import check_layers
 from onnx_net2net.errors import NotEquivalentError, RequestError, UsageError
 from onnx_net2net.inference.infer import infer
@@ -24,7 +22,7 @@ from onnx_net2net.io import digest, save
 from onnx_net2net.planning.plan import Plan, check_teacher
 from onnx_net2net.planning.planner import complete
 from onnx_net2net.planning.request import pinned_by
-from onnx_net2net.widening.apply import apply as widen_axes
+from onnx_net2net.steps import start, take
 
 PREFIX = "onnx_net2net."
 RANDOM = "random units or layers do not compute what the teacher does"
@@ -72,12 +70,12 @@ class Expansion:
     def verify(self, **options: Any) -> Verdict:
         """Runs teacher and student and compares them; see `onnx_net2net.verify` for the options.
 
-        With noise in the plan the student without it is compared.
+        With noise in the plan the student without it is compared. ``per_layer`` follows the plan from tensor to tensor.
 
         Raises:
             MissingError: If onnxruntime or a provider is not there.
         """
-        verdict = verify(self.teacher, self.exact, **options)
+        verdict = verify(self.teacher, self.exact, plan=self.plan, **options)
         if not {"rtol", "atol"} & options.keys():  # what was held to another bar does not count for saving
             self._verdict = verdict
         return verdict
@@ -127,13 +125,6 @@ class Expansion:
         return model
 
 
-def take(model: ModelProto, step: Plan, noise: bool = True) -> ModelProto:
-    """The student that one step of a plan makes."""
-    base = inline_local_functions(model) if step.inlined else model
-    student = widen_axes(base, step, noise=noise) if step.axes else base
-    return insert_layers(student, step) if step.deepens else student
-
-
 def from_plan(teacher: ModelProto, plan: Plan | str) -> Expansion:
     """Applies a saved plan after deriving it again, step by step, so that an edited one cannot do harm.
 
@@ -148,7 +139,7 @@ def from_plan(teacher: ModelProto, plan: Plan | str) -> Expansion:
 
 
 def _again(teacher: ModelProto, given: Plan) -> Expansion:
-    base = inline_local_functions(teacher) if given.inlined else teacher
+    base = start(teacher, given)
     check_teacher(given, base)
     found = infer(base)
     if given.deepens:

@@ -12,9 +12,9 @@ import torch
 from onnx import ModelProto
 
 from onnx_net2net.errors import NotEquivalentError, RequestError
-from onnx_net2net.expansion import take
 from onnx_net2net.io import Model, load
 from onnx_net2net.planning.plan import Plan
+from onnx_net2net.steps import take
 from onnx_net2net.training.checkpoint import from_torch, to_torch
 from onnx_net2net.training.course import Course, held_by, joined
 from onnx_net2net.training.torch_modules import insert, resize

@@ -92,6 +92,11 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
         nan.graph.initializer[0].raw_data = np.full(WEIGHTS["w1"], np.nan, np.float32).tobytes()
         onnx.save(nan, "nan.onnx")
         onnx_net2net.widen("t.onnx", factor=2, noise=0.1).save("noisy.onnx")
+        bent = onnx.load("t.onnx")
+        weight = next(tensor for tensor in bent.graph.initializer if tensor.name == "w3")
+        weight.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weight) * np.float32(1.1), "w3"))
+        onnx.save(bent, "bent.onnx")
+        onnx_net2net.widen("t.onnx", factor=2).save("wide.onnx")
         Path("wide.json").write_text(onnx_net2net.widen("t.onnx", factor=2).plan.to_json())
         Path("deep.json").write_text(onnx_net2net.deepen("t.onnx", after="every").plan.to_json())
         Path("r.toml").write_text(
@@ -263,6 +268,16 @@ def test_a_failed_check_says_so_on_both_streams() -> None:
     assert "not equivalent" in result.stdout
     assert re.match(r"error: student \(other.onnx\): it is not equivalent, output 'scores': it diff", result.stderr)
     assert run("check t.onnx other.onnx -q", 1).stdout == ""
+
+
+def test_a_failed_check_names_the_first_tensor_that_diverges() -> None:
+    result = run("check t.onnx bent.onnx --per-layer", 1)
+    assert re.search(
+        r"h +Gemm +.* it differs by [\s\S]*tensors matched by name: 3 diverge, the first is h", result.stdout
+    )
+    where = "; of the tensors matched by name the first that diverges is that of Gemm (h): it differs by"
+    assert where in result.stderr
+    assert where in run("check t.onnx bent.onnx", 1).stderr
 
 
 @rows("error, code, message", RAISED)

@@ -6,11 +6,12 @@ import contextlib
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn, Protocol
 
-from onnx import ModelProto
+from onnx import GraphProto, ModelProto, ValueInfoProto
 
 from onnx_net2net.checking.inputs import Array, Feeds
+from onnx_net2net.checking.session import Job, Reply, answer
 from onnx_net2net.errors import MissingError, ModelError
 from onnx_net2net.io import is_large, save
 
@@ -51,14 +52,47 @@ def installed() -> list[str]:
     return sorted(names & {"onnxruntime", "onnxruntime-gpu"})
 
 
-def available(runtime: Any, wanted: Sequence[str]) -> list[str]:
+class Stopped(ModelError):
+    """onnxruntime did not come back: it crashed, took too long or took too much memory."""
+
+
+class Runner(Protocol):
+    """Where onnxruntime runs."""
+
+    def available(self) -> list[str]:
+        """The providers that onnxruntime has."""
+
+    def ask(self, job: Job, who: str) -> Reply:
+        """What `session.answer` says to a job; ``who`` is the model that it is about."""
+
+
+class Here:
+    """This process.
+
+    Raises:
+        MissingError: If onnxruntime is not installed.
+    """
+
+    def __init__(self) -> None:
+        self.runtime = import_runtime()
+
+    def available(self) -> list[str]:
+        """The providers that onnxruntime has."""
+        return list(self.runtime.get_available_providers())
+
+    def ask(self, job: Job, who: str) -> Reply:
+        """Runs a job at once."""
+        return answer(self.runtime, job)
+
+
+def available(runner: Runner, wanted: Sequence[str]) -> list[str]:
     """Onnxruntime's names of the providers that are wanted.
 
     Raises:
         MissingError: If one is not there.
     """
     names = [PROVIDERS.get(name.lower(), name) for name in wanted]
-    present = runtime.get_available_providers()
+    present = runner.available()
     for name in names:
         if name not in present and len(installed()) > 1:
             raise MissingError(
@@ -79,7 +113,7 @@ class NoKernel(Exception):  # tells the caller to try another way
 
 
 def run_on(
-    runtime: Any,
+    runner: Runner,
     model: ModelProto,
     feeds: Sequence[Feeds],
     providers: Sequence[str],
@@ -88,30 +122,50 @@ def run_on(
     who: str = "teacher",
 ) -> list[list[Array]]:
     """Outputs by output, then by sample."""
-    options = runtime.SessionOptions()
-    options.log_severity_level = 4
-    level = runtime.GraphOptimizationLevel
-    options.graph_optimization_level = level.ORT_ENABLE_ALL if optimise else level.ORT_DISABLE_ALL
     names = [value.name for value in model.graph.output]
-    try:
-        with as_source(model) as source:
-            session = runtime.InferenceSession(source, options, providers=list(providers), enable_fallback=0)
-        _check_providers(session.get_providers(), providers)
-        results = [session.run(names, feed) for feed in feeds]
-    except UnicodeDecodeError as error:  # onnxruntime quotes the model's own bytes
-        raise ModelError("onnxruntime cannot run it, and cannot say why", "check the model", op=who) from error
-    except Exception as error:
-        if type(error).__module__.startswith("onnxruntime") or type(error) is RuntimeError:
-            if type(error).__name__ == "NotImplemented":
-                raise NoKernel(str(error).strip().splitlines()[0]) from error
-            text = str(error).strip().splitlines()[0]
-            raise ModelError(
-                f"onnxruntime cannot run it ({text})",
-                "check the model with onnx.checker, and the sizes of dynamic dimensions (--dim)",
-                op=who,
-            ) from error
-        raise
-    return [list(column) for column in zip(*results, strict=True)] if names else []
+    with as_source(model) as source:
+        return run_source(runner, source, names, feeds, providers, optimise=optimise, who=who)
+
+
+def run_source(
+    runner: Runner,
+    source: bytes | str,
+    names: Sequence[str],
+    feeds: Sequence[Feeds],
+    providers: Sequence[str],
+    *,
+    optimise: bool = True,
+    who: str = "teacher",
+) -> list[list[Array]]:
+    """Outputs by name, then by sample, of what `as_source` gave.
+
+    Raises:
+        MissingError: If a provider is not there after all.
+        ModelError: If it cannot be run.
+        NoKernel: If onnxruntime lacks a kernel.
+    """
+    if not names:
+        return []
+    job = {"source": source, "names": list(names), "feeds": list(feeds), "providers": list(providers)}
+    reply = runner.ask(job | {"optimise": optimise}, who)
+    if "error" in reply:
+        kind, text = reply["error"]
+        _refuse(kind, text, who)
+    _check_providers(reply["providers"], providers)
+    return [list(column) for column in zip(*reply["values"], strict=True)]
+
+
+def _refuse(kind: str, text: str, who: str) -> NoReturn:
+    """Raises what an error in a reply stands for."""
+    if kind == "kernel":
+        raise NoKernel(text)
+    if kind == "unclear":
+        raise ModelError("onnxruntime cannot run it, and cannot say why", "check the model", op=who)
+    raise ModelError(
+        f"onnxruntime cannot run it ({text})",
+        "check the model with onnx.checker, and the sizes of dynamic dimensions (--dim)",
+        op=who,
+    )
 
 
 def _check_providers(used: Sequence[str], wanted: Sequence[str]) -> None:
@@ -136,3 +190,17 @@ def as_source(model: ModelProto) -> Iterator[bytes | str]:
         path = Path(folder) / "model.onnx"
         save(model, path)
         yield str(path)
+
+
+def exposing(source: bytes | str, names: Sequence[str]) -> bytes | str:
+    """The same source with more outputs: protobuf reads one message after another as one, lists added up.
+
+    A path gets a neighbour in its folder, which shares its data.
+    """
+    graph = GraphProto(output=[ValueInfoProto(name=name) for name in names])
+    more: bytes = ModelProto(graph=graph).SerializeToString()
+    if isinstance(source, bytes):
+        return source + more
+    path = Path(source).with_name("exposing.onnx")
+    path.write_bytes(Path(source).read_bytes() + more)
+    return str(path)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from onnx import TensorProto
 
 from onnx_net2net.checking.inputs import Array
+
+if TYPE_CHECKING:
+    from onnx_net2net.checking.layers import Layers
 
 FLOOR: dict[int, float] = {TensorProto.FLOAT16: 2e-3, TensorProto.BFLOAT16: 2e-2}
 """Relative error that always passes, by element type; 1e-5 for all others."""
@@ -47,6 +50,7 @@ class Verdict:
     samples: int = 0
     providers: tuple[str, ...] = ()
     upcast: bool = field(default=False)
+    layers: Layers | None = None
 
     def __bool__(self) -> bool:
         return not self.failure and bool(self.outputs) and not any(o.failure for o in self.outputs)
@@ -71,6 +75,7 @@ class Verdict:
             "providers": list(self.providers),
             "upcast": self.upcast,
             "reason": self.reason,
+            **({"layers": self.layers.to_dict()} if self.layers else {}),
         }
 
 

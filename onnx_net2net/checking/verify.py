@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 from onnx import ModelProto
 
 from onnx_net2net.checking.inputs import Array, Feeds, graph_inputs, samples_for
+from onnx_net2net.checking.layers import Image, Layers, compare_layers
 from onnx_net2net.checking.permuted import permuted
-from onnx_net2net.checking.runtime import NoKernel, available, import_runtime, run_on
+from onnx_net2net.checking.runtime import Here, NoKernel, Runner, available, run_on
 from onnx_net2net.checking.upcast import upcast
 from onnx_net2net.checking.verdict import CEILING, OutputVerdict, Verdict, compare, equal
 from onnx_net2net.errors import ModelError
 from onnx_net2net.io import Model, load
+from onnx_net2net.planning.plan import Plan
+from onnx_net2net.steps import images
 
 PERMUTED = 2
 """Permuted teachers that are asked where graph optimisations show too little noise."""
@@ -32,6 +34,8 @@ def verify(
     rtol: float | None = None,
     atol: float | None = None,
     dims: Mapping[str, int] | None = None,
+    plan: Plan | str | None = None,
+    per_layer: bool | None = False,
 ) -> Verdict:
     """Compares two models on the same inputs.
 
@@ -45,6 +49,9 @@ def verify(
         rtol: Relative tolerance in place of the measured one: |a - b| <= atol + rtol * max|a|.
         atol: Absolute tolerance in place of the measured one.
         dims: Sizes of dynamic dimensions, by symbol or by ``input:dim``.
+        plan: The plan that made the student, which says where the teacher's tensors are in it.
+        per_layer: Whether to compare all tensors on the way too, in ``Verdict.layers``: by the plan, or without one
+            by name and shape. None does so where an output differs, up to the first tensor that diverges.
 
     Returns:
         A verdict for each output. An output passes if max|a-b| / max|a| is at most 1e-5 (float16 2e-3,
@@ -56,10 +63,12 @@ def verify(
     Raises:
         MissingError: If onnxruntime or a provider is not there.
         ModelError: If a model cannot be run.
+        RequestError: If the plan was made for another teacher.
     """
-    runtime = import_runtime()
+    runtime = Here()
     names = available(runtime, providers)
     first, second = load(teacher), load(student)
+    places = _images(first, plan) if per_layer is not False and plan is not None else None
     mismatch = _interface(first, second)
     if mismatch:
         return Verdict(failure=mismatch, providers=tuple(names))
@@ -74,7 +83,24 @@ def verify(
     if rtol is None and atol is None and any(o.failure and o.max_rel <= CEILING for o in outputs):
         runs.add_permuted()
         outputs = _compare_all(runs, fixed, rtol, atol)
-    return Verdict(outputs, "", len(feeds), tuple(names), runs.raised)
+    verdict = Verdict(outputs, "", len(feeds), tuple(names), runs.raised)
+    if per_layer or (per_layer is None and not verdict):
+        return replace(verdict, layers=_layers(runs, places, wanted=bool(per_layer)))
+    return verdict
+
+
+def _layers(runs: _Runs, places: Mapping[str, Image] | None, *, wanted: bool) -> Layers | None:
+    """All tensors on the way; where nobody asked, those up to the first that diverges, or None if that is hard."""
+    try:
+        return runs.layers(places, stop=not wanted)
+    except ModelError:
+        if wanted:
+            raise
+        return None
+
+
+def _images(teacher: ModelProto, plan: Plan | str) -> dict[str, Image]:
+    return images(teacher, Plan.from_json(plan) if isinstance(plan, str) else plan)
 
 
 @dataclass(slots=True)
@@ -84,6 +110,7 @@ class _Runs:
     Attributes:
         runtime: onnxruntime.
         teacher: The teacher as it was run.
+        student: The student as it was run.
         feeds: The samples.
         providers: Where it ran.
         raised: Whether half types were raised to float32, as onnxruntime has no kernels for them.
@@ -92,8 +119,9 @@ class _Runs:
         yardsticks: The teacher's, computed in ways that only rounding tells apart.
     """
 
-    runtime: Any
+    runtime: Runner
     teacher: ModelProto
+    student: ModelProto
     feeds: Sequence[Feeds]
     providers: Sequence[str]
     raised: bool
@@ -107,6 +135,10 @@ class _Runs:
             model = permuted(self.teacher, seed)
             if model is not None:
                 self.yardsticks.append(run_on(self.runtime, model, self.feeds, self.providers))
+
+    def layers(self, places: Mapping[str, Image] | None, *, stop: bool) -> Layers:
+        """All tensors on the way, or those up to the first that diverges."""
+        return compare_layers(self.runtime, self.teacher, self.student, self.feeds, self.providers, places, stop=stop)
 
 
 def _compare_all(runs: _Runs, fixed: set[str], rtol: float | None, atol: float | None) -> tuple[OutputVerdict, ...]:
@@ -137,7 +169,7 @@ def _interface(first: ModelProto, second: ModelProto) -> str:
     return ""
 
 
-def _fits(runtime: Any, model: ModelProto, feeds: Sequence[Feeds], providers: Sequence[str]) -> bool:
+def _fits(runtime: Runner, model: ModelProto, feeds: Sequence[Feeds], providers: Sequence[str]) -> bool:
     """Whether the teacher runs at all sizes that were drawn for its dynamic dimensions."""
     shapes = [{name: value.shape for name, value in feed.items()} for feed in feeds]
     if all(shape == shapes[0] for shape in shapes):
@@ -152,7 +184,7 @@ def _fits(runtime: Any, model: ModelProto, feeds: Sequence[Feeds], providers: Se
 
 
 def _run_all(
-    runtime: Any, teacher: ModelProto, student: ModelProto, feeds: Sequence[Feeds], providers: Sequence[str]
+    runtime: Runner, teacher: ModelProto, student: ModelProto, feeds: Sequence[Feeds], providers: Sequence[str]
 ) -> _Runs:
     """Runs the teacher, the teacher without graph optimisations, and the student.
 
@@ -165,7 +197,7 @@ def _run_all(
             mine = run_on(runtime, teacher, feeds, providers)
             plain = run_on(runtime, teacher, feeds, providers, optimise=False)
             theirs = run_on(runtime, student, feeds, providers, who="student")
-            return _Runs(runtime, teacher, feeds, providers, raised, mine, theirs, [plain])
+            return _Runs(runtime, teacher, student, feeds, providers, raised, mine, theirs, [plain])
         except NoKernel as error:
             if raised:
                 wrong = f"onnxruntime has no kernel for an operator and its type ({error})"

@@ -74,17 +74,18 @@ class Job:
 
     def _verify(self, expansion: Expansion, document: dict[str, Any]) -> str:
         """Puts verification and drift into the document; returns what is wrong, or an empty string."""
+        from onnx_net2net.cli._layers import place
         from onnx_net2net.cli._tables import drift_document
 
         if self.no_verify or self.dry_run:
             return ""
         with self.say.stage("verifying"):
-            verdict = expansion.verify(dims=self.dims)
+            verdict = expansion.verify(dims=self.dims, per_layer=None)
         document["verification"] = verdict.to_dict()
         if verdict and expansion.plan.noisy:
             with self.say.stage("measuring drift"):
                 document["drift"] = drift_document(expansion.drift(dims=self.dims))
-        return "" if verdict else verdict.reason or "it is not equivalent"
+        return "" if verdict else (verdict.reason or "it is not equivalent") + place(verdict)
 
     def _write(self, expansion: Expansion, document: dict[str, Any]) -> None:
         """Writes student and plan, each if it is wanted."""

@@ -120,7 +120,7 @@ def family_csv(document: Mapping[str, Any]) -> str:
 def family_report(document: Mapping[str, Any]) -> list[RenderableType]:
     """The same as a table."""
     names = list(document["rows"][0])
-    table = _table(*names, right=tuple(range(len(names))))
+    table = table_of(*names, right=tuple(range(len(names))))
     for row in document["rows"]:
         table.add_row(*(_shown(row[name]) for name in names))
     return [table]
@@ -155,7 +155,7 @@ def expansion_report(expansion: Expansion, document: Mapping[str, Any], detailed
 
 def _sizes(document: Mapping[str, Any]) -> Table:
     """Parameters and file size, before and after."""
-    table = _table("", "teacher", "student", "", right=(1, 2))
+    table = table_of("", "teacher", "student", "", right=(1, 2))
     for title, key, shown in (("parameters", "parameters", "{:,}".format), ("file size", "bytes", decimal)):
         before, after = document[key]["before"], document[key]["after"]
         table.add_row(title, shown(before), shown(after), f"x{after / before:.2f}" if before else "")
@@ -185,7 +185,7 @@ def _facts(document: Mapping[str, Any]) -> Table:
 
 def _widened(document: Mapping[str, Any]) -> Table:
     """Every widened axis with its old and new size."""
-    table = _table("widened axis", "teacher", "", "student", right=(1, 3))
+    table = table_of("widened axis", "teacher", "", "student", right=(1, 3))
     for axis in document["axes"]["widened"]:
         table.add_row(axis["name"], str(axis["old"]), "->", str(axis["new"]))
     return table
@@ -197,7 +197,7 @@ def _size(info: AxisInfo) -> str:
 
 def _pinned(inspection: Inspection) -> Table:
     """Every pinned axis with its reason."""
-    table = _table("pinned axis", "size", "reason", right=(1,))
+    table = table_of("pinned axis", "size", "reason", right=(1,))
     for info in inspection.axes:
         if info.status == "pinned":
             table.add_row(info.axis.name, _size(info), info.reason)
@@ -207,7 +207,7 @@ def _pinned(inspection: Inspection) -> Table:
 def inspection_report(inspection: Inspection, detailed: bool) -> list[RenderableType]:
     """The axes, the places for layers and a summary; ``detailed`` lists pinned axes and refused places."""
     free = [info for info in inspection.axes if info.status != "pinned"]
-    table = _table("axis", "size", "status", "carried by", "reason", right=(1,))
+    table = table_of("axis", "size", "status", "carried by", "reason", right=(1,))
     for info in inspection.axes if detailed else free:
         carriers = dict.fromkeys((*info.tensors, *info.initializers))
         status = Text(info.status, STYLES[info.status])
@@ -231,7 +231,7 @@ def _reasons(inspection: Inspection) -> Table:
     for info in inspection.axes:
         if info.pins:
             counts[info.pins[0].reason] = counts.get(info.pins[0].reason, 0) + 1
-    table = _table("pinned axes", "reason", right=(0,))
+    table = table_of("pinned axes", "reason", right=(0,))
     for reason, count in sorted(counts.items(), key=lambda item: -item[1]):
         table.add_row(str(count), reason)
     return table
@@ -239,7 +239,7 @@ def _reasons(inspection: Inspection) -> Table:
 
 def _places(inspection: Inspection, detailed: bool) -> Table:
     """Where a layer can go, and if ``detailed`` where it cannot."""
-    table = _table("deepen after", "layer", "channels", "modes", "reason", right=(2,))
+    table = table_of("deepen after", "layer", "channels", "modes", "reason", right=(2,))
     for place in (*inspection.deepen, *(inspection.refused if detailed else ())):
         table.add_row(place.tensor, place.kind, str(place.channels or ""), ", ".join(place.modes), place.refusal)
     return table
@@ -247,7 +247,7 @@ def _places(inspection: Inspection, detailed: bool) -> Table:
 
 def _blocks(inspection: Inspection, detailed: bool) -> Table:
     """Residual blocks that can be copied, and if ``detailed`` those that cannot."""
-    table = _table("block", "from", "copied after", "nodes", "reason", right=(3,))
+    table = table_of("block", "from", "copied after", "nodes", "reason", right=(3,))
     for block in inspection.blocks:
         if detailed or not block.refusal:
             name = inspection.found.graph.nodes[block.add].output[0]
@@ -257,7 +257,7 @@ def _blocks(inspection: Inspection, detailed: bool) -> Table:
 
 def verdict_report(document: Mapping[str, Any]) -> list[RenderableType]:
     """Every output with its differences, and the result in a line."""
-    table = _table("output", "max_abs", "max_rel", "tolerance", "result", right=(1, 2, 3))
+    table = table_of("output", "max_abs", "max_rel", "tolerance", "result", right=(1, 2, 3))
     for output in document["outputs"]:
         failure = output.get("failure", "")
         numbers = [f"{output[key]:.3g}" for key in ("max_abs", "max_rel", "tolerance")]
@@ -275,10 +275,10 @@ def growth_document(growth: Course, inexact: Mapping[str, str], output: str | No
 def growth_report(document: Mapping[str, Any], detailed: bool) -> list[RenderableType]:
     """New sizes by module, every tensor if ``detailed``, and what the caller has to see to."""
     lines: list[RenderableType] = []
-    modules = _table("module", "new sizes")
+    modules = table_of("module", "new sizes")
     for module, sizes in document["modules"].items():
         modules.add_row(module, sizes)
-    tensors = _table("tensor", "before", "", "after", "matched", right=(1, 3))
+    tensors = table_of("tensor", "before", "", "after", "matched", right=(1, 3))
     for change in document["changes"]:
         before, after = (str(list(change[when])) for when in ("before", "after"))
         tensors.add_row(change["tensor"], before, "->", after, change["how"])
@@ -327,7 +327,7 @@ def _some(reasons: Sequence[str]) -> str:
     return "; ".join([*reasons[:SHOWN], *more])
 
 
-def _table(*titles: str, right: tuple[int, ...] = ()) -> Table:
+def table_of(*titles: str, right: tuple[int, ...] = ()) -> Table:
     """An empty table that folds long cells rather than cutting them."""
     table = Table(box=box.SIMPLE_HEAD)
     for i, title in enumerate(titles):

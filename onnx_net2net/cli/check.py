@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
@@ -33,10 +34,21 @@ from onnx_net2net.errors import NotEquivalentError
 @click.option("--rtol", type=AMOUNT, metavar="R", help="Relative tolerance, in place of the measured one.")
 @click.option("--atol", type=AMOUNT, metavar="A", help="Absolute tolerance, in place of the measured one.")
 @click.option("--dim", multiple=True, metavar="NAME=SIZE", help="Size of a dynamic dimension. Repeatable.")
+@click.option("--per-layer", is_flag=True, help="Compare every tensor on the way, and draw how the error grows.")
+@click.option("--plan", type=FILE, metavar="IN.json", help="The student's plan, to match tensors by.")
 @together(JSON, TALK)
-def check(teacher: str, student: str, inputs: str | None, dim: tuple[str, ...], **given: Any) -> None:
+def check(
+    teacher: str,
+    student: str,
+    inputs: str | None,
+    dim: tuple[str, ...],
+    per_layer: bool,
+    plan: str | None,
+    **given: Any,
+) -> None:
     """Compare TEACHER and STUDENT on the same inputs; exit with 1 if they differ."""
     from onnx_net2net.checking.verify import verify
+    from onnx_net2net.cli import _layers as layers
     from onnx_net2net.cli import _tables as tables
 
     say = talker(given)
@@ -44,10 +56,16 @@ def check(teacher: str, student: str, inputs: str | None, dim: tuple[str, ...], 
     chosen = {name: value for name, value in given.items() if value not in (None, ())}
     chosen["providers"] = chosen.pop("provider", ("cpu",))
     chosen["dims"] = sizes_of(dim)
+    chosen["per_layer"] = per_layer or None
+    chosen["plan"] = Path(plan).read_text("utf-8", "replace") if plan else None
     with say.stage("verifying"):
         verdict = verify(teacher, student, inputs=arrays(inputs) if inputs else None, **chosen)
     document = verdict.to_dict()
     say.document(document)
+    if per_layer and verdict.layers:
+        say.report(lambda: layers.layers_report(document["layers"], say.verbose))
     say.report(lambda: tables.verdict_report(document))
     if not verdict:
-        raise NotEquivalentError(f"it is not equivalent, {verdict.reason}", op="student", tensor=student)
+        raise NotEquivalentError(
+            f"it is not equivalent, {verdict.reason}{layers.place(verdict)}", op="student", tensor=student
+        )

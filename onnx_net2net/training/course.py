@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto
 
-from onnx_net2net.expansion import take
 from onnx_net2net.io import Model, load
 from onnx_net2net.planning.plan import Plan
+from onnx_net2net.steps import take
 from onnx_net2net.training.weights import Change, Growth, Report, Slots, State
 
 

@@ -1,0 +1,60 @@
+"""The steps of a plan: the student that each makes, and where the teacher's tensors are in the last one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from onnx import ModelProto
+from onnx.inliner import inline_local_functions
+
+from onnx_net2net.algebra.axes import Dim, Index, Maps, index, touches
+from onnx_net2net.deepening.deepen import apply as insert_layers
+from onnx_net2net.inference.infer import infer
+from onnx_net2net.planning.plan import Plan, check_teacher
+from onnx_net2net.widening.apply import apply as widen_axes
+
+Image = Mapping[int, Index]
+"""For each dimension that grew: the unit of the teacher's tensor that each of the student's units holds."""
+
+
+def take(model: ModelProto, step: Plan, noise: bool = True) -> ModelProto:
+    """The student that one step of a plan makes."""
+    base = start(model, step)
+    student = widen_axes(base, step, noise=noise) if step.axes else base
+    return insert_layers(student, step) if step.deepens else student
+
+
+def start(model: ModelProto, step: Plan) -> ModelProto:
+    """What a step starts from: the model, its functions inlined if an axis has to pass through one."""
+    return inline_local_functions(model) if step.inlined else model
+
+
+def images(teacher: ModelProto, plan: Plan) -> dict[str, Image]:
+    """Where each computed tensor of the teacher is in the student: in the tensor of its name, gathered like this.
+
+    Raises:
+        RequestError: If the plan was made for another model.
+    """
+    found: dict[str, Image] | None = None
+    model, steps = teacher, plan.steps
+    for i, step in enumerate(steps):
+        base = start(model, step)
+        check_teacher(step, base)
+        maps = step.maps
+        here = {name: _image(dims, maps) for name, dims in infer(base).dims.items()}
+        if found is None:
+            found = here
+        else:
+            found = {name: _both(image, here[name]) for name, image in found.items() if name in here}
+        if i + 1 < len(steps):
+            model = take(model, step, noise=False)
+    return found or {}
+
+
+def _image(dims: tuple[Dim, ...], maps: Maps) -> Image:
+    return {axis: index(dim, maps) for axis, dim in enumerate(dims) if touches(dim, maps)}
+
+
+def _both(first: Image, second: Image) -> Image:
+    """One image after another."""
+    return {**second, **{axis: units[second[axis]] if axis in second else units for axis, units in first.items()}}
