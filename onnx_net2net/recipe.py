@@ -218,6 +218,7 @@ def explore(
     *,
     dims: Mapping[str, int] | None = None,
     verify: bool = True,
+    isolate: bool = False,
 ) -> Iterator[Result]:
     """Makes every student that a recipe describes with the given choices, and says how large and how exact it is.
 
@@ -227,6 +228,7 @@ def explore(
         choices: Values to try by key, such as ``{"steps.0.factor": [1.25, 1.5]}``.
         dims: Sizes of dynamic dimensions to verify with.
         verify: Whether to compare each student with the teacher.
+        isolate: Whether onnxruntime runs in a child process for that.
 
     Raises:
         ModelError, RequestError, UsageError: As `expand` does.
@@ -234,4 +236,5 @@ def explore(
     teacher = load(model)
     for chosen, one in variants(read(recipe), choices):
         made = _take(teacher, one)
-        yield Result(chosen, size_of(made.exact), made.verify(dims=dims) if verify and not made.plan.random else None)
+        verdict = made.verify(dims=dims, isolate=isolate) if verify and not made.plan.random else None
+        yield Result(chosen, size_of(made.exact), verdict)

@@ -179,6 +179,8 @@ DOCUMENTS = {
         lambda made: (made["layers"]["by"], made["layers"]["skipped"]),
         ("plan", {}),
     ),
+    "timeout": (f"{CHECK} --timeout 100", 0, verdict, (True, 3, 1e-5)),
+    "max memory": (f"{CHECK} --max-memory 2g", 0, verdict, (True, 3, 1e-5)),
     "nan": ("check t.onnx nan.onnx", 1, lambda made: made["outputs"][0]["max_rel"], None),
     "unlike values": ("check t.onnx other.onnx", 1, lambda made: "it differs by" in made["reason"], True),
     "unlike outputs": ("check t.onnx renamed.onnx", 1, lambda made: "the outputs differ" in made["reason"], True),
@@ -265,6 +267,9 @@ MISTAKES = {
     "stray plan": ("widen pinned.onnx -o s.onnx --plan wide.json", 3, "made for another model"),
     "not a plan": (f"{WIDEN} --plan text.txt", 3, "it is not a plan"),
     "no inputs": (f"{CHECK} --inputs none.npz", 3, "file (none.npz): No such file"),
+    "no time": (f"{CHECK} --timeout 0", 2, "--timeout"),
+    "no size": (f"{CHECK} --max-memory 2T", 2, "'2T' is not a size"),
+    "too little memory": (f"{CHECK} --max-memory 1M", 3, "onnxruntime took more than 1 MiB of memory"),
     "check by a stray plan": (
         f"{CHECK.replace('t.onnx', 'pinned.onnx')} --plan wide.json",
         3,

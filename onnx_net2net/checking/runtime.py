@@ -29,16 +29,20 @@ def import_runtime() -> Any:
 
         onnxruntime.InferenceSession  # noqa: B018  # a damaged install lacks it
     except (ImportError, AttributeError) as error:
-        found = installed()
-        if found:
-            wrong = f"{' and '.join(found)} cannot be imported ({error})"
-            raise MissingError(wrong, REINSTALL, op="onnxruntime") from error
-        raise MissingError(
-            "it is not installed",
-            "pip install 'onnx-net2net[cpu]' (or [gpu]), or go without verification",
-            op="onnxruntime",
-        ) from error
+        raise missing(error) from error
     return onnxruntime
+
+
+def missing(error: Exception) -> MissingError:
+    """What to say when onnxruntime cannot be imported."""
+    found = installed()
+    if found:
+        return MissingError(f"{' and '.join(found)} cannot be imported ({error})", REINSTALL, op="onnxruntime")
+    return MissingError(
+        "it is not installed",
+        "pip install 'onnx-net2net[cpu]' (or [gpu]), or go without verification",
+        op="onnxruntime",
+    )
 
 
 REINSTALL = "pip uninstall onnxruntime and onnxruntime-gpu, then install only one of them"

@@ -11,7 +11,8 @@ from onnx import ModelProto
 from onnx_net2net.checking.inputs import Array, Feeds, graph_inputs, samples_for
 from onnx_net2net.checking.layers import Image, Layers, compare_layers
 from onnx_net2net.checking.permuted import permuted
-from onnx_net2net.checking.runtime import Here, NoKernel, Runner, available, run_on
+from onnx_net2net.checking.process import runner
+from onnx_net2net.checking.runtime import NoKernel, Runner, Stopped, available, run_on
 from onnx_net2net.checking.upcast import upcast
 from onnx_net2net.checking.verdict import CEILING, OutputVerdict, Verdict, compare, equal
 from onnx_net2net.errors import ModelError
@@ -36,6 +37,9 @@ def verify(
     dims: Mapping[str, int] | None = None,
     plan: Plan | str | None = None,
     per_layer: bool | None = False,
+    isolate: bool = False,
+    timeout: float | None = None,
+    max_memory: int | None = None,
 ) -> Verdict:
     """Compares two models on the same inputs.
 
@@ -52,6 +56,9 @@ def verify(
         plan: The plan that made the student, which says where the teacher's tensors are in it.
         per_layer: Whether to compare all tensors on the way too, in ``Verdict.layers``: by the plan, or without one
             by name and shape. None does so where an output differs, up to the first tensor that diverges.
+        isolate: Whether onnxruntime runs in a child process, so that its crash is an error and not the end.
+        timeout: Seconds that onnxruntime may take in all; runs it in a child process.
+        max_memory: Bytes that onnxruntime's process may hold in memory; runs it in a child process.
 
     Returns:
         A verdict for each output. An output passes if max|a-b| / max|a| is at most 1e-5 (float16 2e-3,
@@ -65,28 +72,36 @@ def verify(
         ModelError: If a model cannot be run.
         RequestError: If the plan was made for another teacher.
     """
-    runtime = Here()
-    names = available(runtime, providers)
-    first, second = load(teacher), load(student)
-    places = _images(first, plan) if per_layer is not False and plan is not None else None
-    mismatch = _interface(first, second)
-    if mismatch:
-        return Verdict(failure=mismatch, providers=tuple(names))
-    feeds = samples_for(first, inputs, samples, seed, dims or {})
-    if inputs is None and not _fits(runtime, first, feeds, names):
-        feeds = samples_for(first, inputs, samples, seed, dims or {}, vary=False)
-    runs = _run_all(runtime, first, second, feeds, names)
-    fixed = _constants(first) & _constants(second)
-    if fixed >= {value.name for value in first.graph.output}:
-        return Verdict(failure="all outputs are constants, which proves nothing", providers=tuple(names))
+    with runner(isolate, timeout, max_memory) as runtime:
+        first, second = load(teacher), load(student)
+        places = None
+        if per_layer is not False and plan is not None:
+            places = images(first, Plan.from_json(plan) if isinstance(plan, str) else plan)
+        names = available(runtime, providers)
+        mismatch = _interface(first, second)
+        if mismatch:
+            return Verdict(failure=mismatch, providers=tuple(names))
+        feeds = samples_for(first, inputs, samples, seed, dims or {})
+        if inputs is None and not _fits(runtime, first, feeds, names):
+            feeds = samples_for(first, inputs, samples, seed, dims or {}, vary=False)
+        runs = _run_all(runtime, first, second, feeds, names)
+        verdict = _judge(runs, rtol, atol)
+        if per_layer or (per_layer is None and verdict.outputs and not verdict):
+            return replace(verdict, layers=_layers(runs, places, wanted=bool(per_layer)))
+        return verdict
+
+
+def _judge(runs: _Runs, rtol: float | None, atol: float | None) -> Verdict:
+    """The verdict on what both models gave."""
+    names = tuple(runs.providers)
+    fixed = _constants(runs.teacher) & _constants(runs.student)
+    if fixed >= {value.name for value in runs.teacher.graph.output}:
+        return Verdict(failure="all outputs are constants, which proves nothing", providers=names)
     outputs = _compare_all(runs, fixed, rtol, atol)
     if rtol is None and atol is None and any(o.failure and o.max_rel <= CEILING for o in outputs):
         runs.add_permuted()
         outputs = _compare_all(runs, fixed, rtol, atol)
-    verdict = Verdict(outputs, "", len(feeds), tuple(names), runs.raised)
-    if per_layer or (per_layer is None and not verdict):
-        return replace(verdict, layers=_layers(runs, places, wanted=bool(per_layer)))
-    return verdict
+    return Verdict(outputs, "", len(runs.feeds), names, runs.raised)
 
 
 def _layers(runs: _Runs, places: Mapping[str, Image] | None, *, wanted: bool) -> Layers | None:
@@ -97,10 +112,6 @@ def _layers(runs: _Runs, places: Mapping[str, Image] | None, *, wanted: bool) ->
         if wanted:
             raise
         return None
-
-
-def _images(teacher: ModelProto, plan: Plan | str) -> dict[str, Image]:
-    return images(teacher, Plan.from_json(plan) if isinstance(plan, str) else plan)
 
 
 @dataclass(slots=True)
@@ -176,6 +187,8 @@ def _fits(runtime: Runner, model: ModelProto, feeds: Sequence[Feeds], providers:
         return True
     try:
         run_on(runtime, model, feeds, providers, optimise=False)
+    except Stopped:
+        raise
     except ModelError:
         return False
     except NoKernel:

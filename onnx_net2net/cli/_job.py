@@ -80,11 +80,11 @@ class Job:
         if self.no_verify or self.dry_run:
             return ""
         with self.say.stage("verifying"):
-            verdict = expansion.verify(dims=self.dims, per_layer=None)
+            verdict = expansion.verify(dims=self.dims, per_layer=None, isolate=True)
         document["verification"] = verdict.to_dict()
         if verdict and expansion.plan.noisy:
             with self.say.stage("measuring drift"):
-                document["drift"] = drift_document(expansion.drift(dims=self.dims))
+                document["drift"] = drift_document(expansion.drift(dims=self.dims, isolate=True))
         return "" if verdict else (verdict.reason or "it is not equivalent") + place(verdict)
 
     def _write(self, expansion: Expansion, document: dict[str, Any]) -> None:

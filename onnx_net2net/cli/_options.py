@@ -37,6 +37,19 @@ def sizes_of(given: Iterable[str]) -> dict[str, int]:
     return {name: int(size) for name, size in pairs(given, "--dim", "[1-9][0-9]*").items()}
 
 
+UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30}
+
+
+def bytes_of(text: str | None, option: str) -> int | None:
+    """``500M`` or ``2G`` as a number of bytes."""
+    if text is None:
+        return None
+    match = re.fullmatch("([1-9][0-9]*)([KMG]?)B?", text.upper(), re.ASCII)
+    if not match:
+        raise UsageError(f"{text!r} is not a size", "write 500M or 2G", op=option)
+    return int(match[1]) * UNITS[match[2]]
+
+
 def kernels(text: str | None) -> list[tuple[int, ...]] | None:
     """``3`` or ``1x7,7x1`` as kernels."""
     if text is not None and not re.fullmatch(r"\d+(x\d+)*(,\d+(x\d+)*)*", text, re.ASCII):
@@ -88,6 +101,7 @@ FILE = click.Path(dir_okay=False)
 FOLDER = click.Path(file_okay=False, path_type=Path)
 COUNT = click.IntRange(min=1)
 AMOUNT = click.FloatRange(min=0)
+LIMIT = click.FloatRange(min=0, min_open=True)
 TEACHER = click.argument("teacher", type=FILE)
 SEED = click.option("--seed", type=click.IntRange(min=0), metavar="N", help="Seed of all random choices (default 0).")
 JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")

@@ -12,11 +12,13 @@ from onnx_net2net.cli._options import (
     COUNT,
     FILE,
     JSON,
+    LIMIT,
     SEED,
     TALK,
     TEACHER,
     alone,
     arrays,
+    bytes_of,
     sizes_of,
     talker,
     together,
@@ -36,6 +38,8 @@ from onnx_net2net.errors import NotEquivalentError
 @click.option("--dim", multiple=True, metavar="NAME=SIZE", help="Size of a dynamic dimension. Repeatable.")
 @click.option("--per-layer", is_flag=True, help="Compare every tensor on the way, and draw how the error grows.")
 @click.option("--plan", type=FILE, metavar="IN.json", help="The student's plan, to match tensors by.")
+@click.option("--timeout", type=LIMIT, metavar="SECONDS", help="End onnxruntime if it takes longer.")
+@click.option("--max-memory", metavar="SIZE", help="End onnxruntime if it takes more memory, such as 500M or 2G.")
 @together(JSON, TALK)
 def check(
     teacher: str,
@@ -44,6 +48,7 @@ def check(
     dim: tuple[str, ...],
     per_layer: bool,
     plan: str | None,
+    max_memory: str | None,
     **given: Any,
 ) -> None:
     """Compare TEACHER and STUDENT on the same inputs; exit with 1 if they differ."""
@@ -58,6 +63,8 @@ def check(
     chosen["dims"] = sizes_of(dim)
     chosen["per_layer"] = per_layer or None
     chosen["plan"] = Path(plan).read_text("utf-8", "replace") if plan else None
+    chosen["max_memory"] = bytes_of(max_memory, "--max-memory")
+    chosen["isolate"] = True
     with say.stage("verifying"):
         verdict = verify(teacher, student, inputs=arrays(inputs) if inputs else None, **chosen)
     document = verdict.to_dict()

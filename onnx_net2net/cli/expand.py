@@ -62,7 +62,8 @@ def _compare(job: Job, recipe: str, choices: dict[str, list[Any]], table: str | 
         raise UsageError("it would replace an input", "choose another file", op="--table", tensor=table)
     results: list[Result] = []
     with job.say.stage("expanding"):
-        made = explore(job.teacher, recipe, choices, dims=job.dims, verify=not (job.no_verify or job.dry_run))
+        verify = not (job.no_verify or job.dry_run)
+        made = explore(job.teacher, recipe, choices, dims=job.dims, verify=verify, isolate=True)
         results += made
     document = tables.family_document(job.teacher, results)
     if table:
