@@ -278,6 +278,8 @@ MISTAKES = {
     "check by no plan": (f"{CHECK} --plan text.txt", 3, "it is not a plan"),
     "check by a plan that is not there": (f"{CHECK} --plan none.json", 3, "file (none.json): No such file"),
     "not inputs": (f"{CHECK} --inputs text.txt", 3, "it holds no arrays"),
+    "strictly the CPU": (f"{CHECK} --strict", 2, "all nodes run on the CPU anyway"),
+    "strictly no provider": (f"{CHECK} --strict --provider cuda", 4, "onnx-net2net[gpu]"),
     "no provider": (f"{CHECK} --provider abacus", 4, "provider (abacus): it is not available"),
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -45,6 +46,7 @@ def missing(error: Exception) -> MissingError:
     )
 
 
+GPU = "pip uninstall onnxruntime, then pip install 'onnx-net2net[gpu]' on a machine with a GPU"
 REINSTALL = "pip uninstall onnxruntime and onnxruntime-gpu, then install only one of them"
 
 
@@ -105,7 +107,7 @@ def available(runner: Runner, wanted: Sequence[str]) -> list[str]:
         if name not in present:
             raise MissingError(
                 f"it is not available here (there is {', '.join(present)})",
-                "pip uninstall onnxruntime, then pip install 'onnx-net2net[gpu]' on a machine with a GPU",
+                GPU,
                 op="provider",
                 tensor=name,
             )
@@ -150,13 +152,38 @@ def run_source(
     """
     if not names:
         return []
-    job = {"source": source, "names": list(names), "feeds": list(feeds), "providers": list(providers)}
-    reply = runner.ask(job | {"optimise": optimise}, who)
+    return by_name(ask(runner, source, names, feeds, providers, who, optimise=optimise))
+
+
+def ask(
+    runner: Runner,
+    source: bytes | str,
+    names: Sequence[str],
+    feeds: Sequence[Feeds],
+    providers: Sequence[str],
+    who: str,
+    *,
+    tf32: bool = False,
+    **more: bool,
+) -> Reply:
+    """The reply of a job that went well; see `session.answer`. Raises what `run_source` raises."""
+    options = [(name, {"use_tf32": str(int(tf32))}) if name == PROVIDERS["cuda"] else name for name in providers]
+    job = {"source": source, "names": list(names), "feeds": list(feeds), "providers": options}
+    reply = runner.ask({"optimise": True, **job, **more}, who)
     if "error" in reply:
         kind, text = reply["error"]
         _refuse(kind, text, who)
     _check_providers(reply["providers"], providers)
+    return reply
+
+
+def by_name(reply: Reply) -> list[list[Array]]:
+    """The outputs of a reply by name, then by sample."""
     return [list(column) for column in zip(*reply["values"], strict=True)]
+
+
+NO_GPU = re.compile(r"CUDA failure (3|35|46|100|101|80[0-4]|999)\b|CUDA wasn't able to be loaded|lib(cu|nv)\w+\.so")
+"""What onnxruntime says where no GPU, or no driver for it, is at hand."""
 
 
 def _refuse(kind: str, text: str, who: str) -> NoReturn:
@@ -165,6 +192,11 @@ def _refuse(kind: str, text: str, who: str) -> NoReturn:
         raise NoKernel(text)
     if kind == "unclear":
         raise ModelError("onnxruntime cannot run it, and cannot say why", "check the model", op=who)
+    if NO_GPU.search(text):
+        raise MissingError(f"there is no GPU that works ({text[-200:]})", GPU, op="provider", tensor=PROVIDERS["cuda"])
+    if "use_tf32" in text:
+        wrong = f"this onnxruntime cannot leave TF32 off ({text[-200:]})"
+        raise MissingError(wrong, "install onnxruntime-gpu 1.18 or later", op="provider", tensor=PROVIDERS["cuda"])
     raise ModelError(
         f"onnxruntime cannot run it ({text})",
         "check the model with onnx.checker, and the sizes of dynamic dimensions (--dim)",
@@ -178,7 +210,7 @@ def _check_providers(used: Sequence[str], wanted: Sequence[str]) -> None:
         if name not in used:
             raise MissingError(
                 "onnxruntime fell back to another provider, as its libraries do not load here",
-                "install 'onnx-net2net[gpu]' with CUDA and cuDNN on a machine with a GPU",
+                GPU,
                 op="provider",
                 tensor=name,
             )

@@ -7,29 +7,36 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import io
+import json
 import os
 import pickle
 import signal
 import sys
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 Job = dict[str, Any]
-"""source, names, feeds, providers, optimise."""
+"""source, names, feeds, providers, optimise; trace: whether to say where nodes ran; alone: whether to try it without
+any other provider first."""
 Reply = dict[str, Any]
-"""values: outputs by sample, then by name; or error: its kind and its text."""
+"""values: outputs by sample, then by name; providers; if traced placed: (provider, operator, node), and alone: whether
+it went without any other provider; or error: its kind and its text."""
+RECORD, ALONE = "session.record_ep_graph_assignment_info", "session.disable_cpu_ep_fallback"
+"""Settings of onnxruntime; versions that do not know one ignore it."""
 
 
 def answer(runtime: Any, job: Mapping[str, Any]) -> Reply:
     """Runs a model on all samples; what onnxruntime refuses becomes an error in the reply."""
-    options = runtime.SessionOptions()
-    options.log_severity_level = 4
-    level = runtime.GraphOptimizationLevel
-    options.graph_optimization_level = level.ORT_ENABLE_ALL if job["optimise"] else level.ORT_DISABLE_ALL
     try:
-        session = runtime.InferenceSession(job["source"], options, providers=job["providers"], enable_fallback=0)
-        used = session.get_providers()
-        values = [session.run(job["names"], feed) for feed in job["feeds"]]
+        _preload(runtime, job["providers"])
+        with tempfile.TemporaryDirectory(prefix="onnx_net2net.") if job.get("trace") else _nowhere() as folder:
+            alone = _start(runtime, job, folder, ALONE) if job.get("alone") else None
+            session = alone or _start(runtime, job, folder)
+            values = [session.run(job["names"], feed) for feed in job["feeds"]]
+            reply = {"values": values, "providers": list(session.get_providers()), "alone": alone is not None}
+            return reply | ({"placed": _placed(session)} if folder else {})
     except UnicodeDecodeError:  # onnxruntime quotes the model's own bytes
         return {"error": ("unclear", "")}
     except Exception as error:
@@ -37,7 +44,51 @@ def answer(runtime: Any, job: Mapping[str, Any]) -> Reply:
             text = (str(error).strip().splitlines() or ["no reason given"])[0]
             return {"error": ("kernel" if type(error).__name__ == "NotImplemented" else "refused", text)}
         raise
-    return {"values": values, "providers": list(used)}
+
+
+def _nowhere() -> contextlib.AbstractContextManager[None]:
+    return contextlib.nullcontext()
+
+
+def _preload(runtime: Any, providers: Sequence[Any]) -> None:
+    """Loads CUDA's libraries out of the packages that pip installed; what it prints is for nobody."""
+    named = [name if isinstance(name, str) else name[0] for name in providers]
+    if "CUDAExecutionProvider" in named and hasattr(runtime, "preload_dlls"):
+        with contextlib.redirect_stdout(io.StringIO()):
+            runtime.preload_dlls()
+
+
+def _start(runtime: Any, job: Mapping[str, Any], folder: str | None, *settings: str) -> Any:
+    """A session; None if it does not start with these settings."""
+    options = runtime.SessionOptions()
+    options.log_severity_level = 4
+    level = runtime.GraphOptimizationLevel
+    options.graph_optimization_level = level.ORT_ENABLE_ALL if job["optimise"] else level.ORT_DISABLE_ALL
+    if folder and hasattr(runtime.InferenceSession, "get_provider_graph_assignment_info"):
+        settings = (*settings, RECORD)
+    elif folder:
+        options.enable_profiling = True
+        options.profile_file_prefix = os.path.join(folder, "profile")
+    for name in settings:
+        options.add_session_config_entry(name, "1")
+    try:
+        return runtime.InferenceSession(job["source"], options, providers=job["providers"], enable_fallback=0)
+    except Exception as error:
+        if ALONE in settings and "fallback" in str(error):
+            return None
+        raise
+
+
+def _placed(session: Any) -> list[tuple[str, str, str]]:
+    """Where each node is: as it was assigned, or in versions that do not tell, as it was profiled."""
+    if hasattr(session, "get_provider_graph_assignment_info"):
+        groups = session.get_provider_graph_assignment_info()
+        return [(group.ep_name, node.op_type, node.name) for group in groups for node in group.get_nodes()]
+    with open(session.end_profiling(), encoding="utf-8", errors="replace") as stream:
+        events = json.load(stream)
+    ended = "_kernel_time"
+    nodes = [(event["args"], event["name"].removesuffix(ended)) for event in events if event["name"].endswith(ended)]
+    return list(dict.fromkeys((args["provider"], args["op_name"], name) for args, name in nodes))
 
 
 def serve() -> None:

@@ -12,6 +12,7 @@ from onnx import TensorProto
 from onnx_net2net.checking.inputs import Array
 
 if TYPE_CHECKING:
+    from onnx_net2net.checking.device import Device
     from onnx_net2net.checking.layers import Layers
 
 FLOOR: dict[int, float] = {TensorProto.FLOAT16: 2e-3, TensorProto.BFLOAT16: 2e-2}
@@ -51,6 +52,7 @@ class Verdict:
     providers: tuple[str, ...] = ()
     upcast: bool = field(default=False)
     layers: Layers | None = None
+    device: Device | None = None
 
     def __bool__(self) -> bool:
         return not self.failure and bool(self.outputs) and not any(o.failure for o in self.outputs)
@@ -76,6 +78,7 @@ class Verdict:
             "upcast": self.upcast,
             "reason": self.reason,
             **({"layers": self.layers.to_dict()} if self.layers else {}),
+            **({"device": self.device.to_dict()} if self.device else {}),
         }
 
 

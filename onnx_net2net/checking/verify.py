@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from onnx import ModelProto
 
+from onnx_net2net.checking.device import device_of, examine
 from onnx_net2net.checking.inputs import Array, Feeds, graph_inputs, samples_for
 from onnx_net2net.checking.layers import Image, Layers, compare_layers
 from onnx_net2net.checking.permuted import permuted
@@ -40,6 +41,7 @@ def verify(
     isolate: bool = False,
     timeout: float | None = None,
     max_memory: int | None = None,
+    strict: bool = False,
 ) -> Verdict:
     """Compares two models on the same inputs.
 
@@ -59,6 +61,7 @@ def verify(
         isolate: Whether onnxruntime runs in a child process, so that its crash is an error and not the end.
         timeout: Seconds that onnxruntime may take in all; runs it in a child process.
         max_memory: Bytes that onnxruntime's process may hold in memory; runs it in a child process.
+        strict: Whether it is a failure that a node which computes something runs on another provider than the first.
 
     Returns:
         A verdict for each output. An output passes if max|a-b| / max|a| is at most 1e-5 (float16 2e-3,
@@ -78,6 +81,7 @@ def verify(
         if per_layer is not False and plan is not None:
             places = images(first, Plan.from_json(plan) if isinstance(plan, str) else plan)
         names = available(runtime, providers)
+        device = device_of(names, strict)
         mismatch = _interface(first, second)
         if mismatch:
             return Verdict(failure=mismatch, providers=tuple(names))
@@ -86,7 +90,11 @@ def verify(
             feeds = samples_for(first, inputs, samples, seed, dims or {}, vary=False)
         runs = _run_all(runtime, first, second, feeds, names)
         verdict = _judge(runs, rtol, atol)
-        if per_layer or (per_layer is None and verdict.outputs and not verdict):
+        if device:
+            models = {"teacher": runs.teacher, "student": runs.student}
+            seen = examine(runtime, models, runs.mine, runs.feeds, names, strict)
+            verdict = replace(verdict, device=seen, failure=verdict.failure or seen.failure(strict))
+        if per_layer or (per_layer is None and any(output.failure for output in verdict.outputs)):
             return replace(verdict, layers=_layers(runs, places, wanted=bool(per_layer)))
         return verdict
 

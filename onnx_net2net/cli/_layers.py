@@ -1,4 +1,4 @@
-"""The comparison of all tensors on the way, for people: a table, and the growth of the error as a drawing."""
+"""What stands behind a verdict, for people: all tensors on the way, the growth of the error, and the device."""
 
 from __future__ import annotations
 
@@ -48,6 +48,25 @@ def layers_report(document: Mapping[str, Any], detailed: bool) -> list[Renderabl
     lines: list[RenderableType] = [table, *drawing([tensor["max_rel"] for tensor in tensors])] if tensors else []
     lines.append(f"{len(tensors)} tensors matched by {document['by']}: {found}")
     return [*lines, *(f"{count} not compared: {why}" for why, count in document["skipped"].items())]
+
+
+def device_report(document: Mapping[str, Any]) -> list[RenderableType]:
+    """How far rounding goes on a device, output by output, and which nodes ran elsewhere."""
+    titles = {
+        "teacher on the CPU": "cpu_gap",
+        "teacher with TF32": "tf32_teacher",
+        "student with TF32": "tf32_student",
+    }
+    shown = {title: document[key] for title, key in titles.items() if document[key]}
+    table = table_of("output", *shown, right=tuple(range(1, len(shown) + 1)))
+    for name in dict.fromkeys(name for column in shown.values() for name in column):
+        table.add_row(name, *(f"{column[name]:.3g}" for column in shown.values()))
+    nodes = [
+        f"{node['model']}: {node['op']} '{node['node']}' ran on {node['provider']}"
+        + ("" if node["compute"] else ", a size")
+        for node in document["elsewhere"]
+    ]
+    return [*([table] if shown else []), *(nodes or [f"all nodes ran on {document['provider']}"])]
 
 
 def chosen(count: int, first: int | None) -> list[int]:

@@ -38,6 +38,7 @@ from onnx_net2net.errors import NotEquivalentError
 @click.option("--dim", multiple=True, metavar="NAME=SIZE", help="Size of a dynamic dimension. Repeatable.")
 @click.option("--per-layer", is_flag=True, help="Compare every tensor on the way, and draw how the error grows.")
 @click.option("--plan", type=FILE, metavar="IN.json", help="The student's plan, to match tensors by.")
+@click.option("--strict", is_flag=True, help="Fail if a node that computes does not run on the first provider.")
 @click.option("--timeout", type=LIMIT, metavar="SECONDS", help="End onnxruntime if it takes longer.")
 @click.option("--max-memory", metavar="SIZE", help="End onnxruntime if it takes more memory, such as 500M or 2G.")
 @together(JSON, TALK)
@@ -71,6 +72,8 @@ def check(
     say.document(document)
     if per_layer and verdict.layers:
         say.report(lambda: layers.layers_report(document["layers"], say.verbose))
+    if verdict.device:
+        say.report(lambda: layers.device_report(document["device"]))
     say.report(lambda: tables.verdict_report(document))
     if not verdict:
         raise NotEquivalentError(
