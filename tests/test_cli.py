@@ -28,6 +28,7 @@ from onnx_net2net.cli.deepen import MODES
 from onnx_net2net.cli.widen import SPLITS
 from onnx_net2net.planning.plan import MODES as LIBRARY_MODES
 from onnx_net2net.planning.plan import SPLITS as LIBRARY_SPLITS
+from onnx_net2net.widening.apply import apply
 from tests.cli_rows import (
     CHECK,
     CNN,
@@ -308,6 +309,19 @@ def test_a_failed_verification_writes_nothing(command: str, monkeypatch: pytest.
     assert "it is off; nothing was written" in result.stderr
     assert "written: nothing" in result.stdout
     assert files() == before
+
+
+def test_a_failed_verification_names_the_first_tensor_that_diverges(monkeypatch: pytest.MonkeyPatch) -> None:
+    def bent(model: onnx.ModelProto, plan: onnx_net2net.Plan, *, noise: bool = True) -> onnx.ModelProto:
+        student = apply(model, plan, noise=noise)
+        weight = next(tensor for tensor in student.graph.initializer if tensor.name == "w2")
+        weight.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weight) * np.float32(1.1), "w2"))
+        return student
+
+    monkeypatch.setattr("onnx_net2net.steps.widen_axes", bent)
+    message = "; of the tensors matched by plan the first that diverges is that of Conv (c2): it differs by"
+    assert message in run(f"{WIDEN} --factor 1.5", 1).stderr
+    assert not Path("s.onnx").exists()
 
 
 @rows("options", {"student": "", "plan": "--dry-run --plan-out plan.json"})

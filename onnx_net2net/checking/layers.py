@@ -120,11 +120,15 @@ def compare_layers(
     skipped = Counter({"the student has none of this name": len(names) - len(matched)})
     tensors: list[TensorVerdict] = []
     with ExitStack() as stack:
+        moved, near = nudged(teacher, feeds)
+        sources = {id(model): stack.enter_context(as_source(model)) for model in (teacher, student)}
+        if moved is not teacher:
+            sources[id(moved)] = stack.enter_context(as_source(moved))
         probes = [
-            _Probe(runner, stack.enter_context(as_source(model)), outputs_of(model), samples, providers, who)
+            _Probe(runner, sources[id(model)], outputs_of(model), samples, providers, who)
             for model, samples, who in (
                 (teacher, feeds, "teacher"),
-                (*nudged(teacher, feeds), "teacher"),
+                (moved, near, "teacher"),
                 (student, feeds, "student"),
             )
         ]

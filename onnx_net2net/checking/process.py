@@ -15,7 +15,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -55,7 +55,7 @@ class Child:
     """A process that runs onnxruntime; it ends with the block, however that ends.
 
     Args:
-        timeout: Seconds that it may take for everything.
+        timeout: Seconds that it may take in all, from question to answer.
         max_memory: Bytes that it may hold in memory.
     """
 
@@ -67,6 +67,8 @@ class Child:
         self.timeout = timeout
         self.max_memory = max_memory
         self._killed = ""
+        self._spent = 0.0
+        self._since: float | None = None
         self._available: list[str] | None = None
 
     def __enter__(self) -> Child:
@@ -77,7 +79,7 @@ class Child:
         )
         self._done = threading.Event()
         if self.timeout is not None or self.max_memory is not None:
-            threading.Thread(target=self._watch, args=(time.monotonic(),), daemon=True).start()
+            threading.Thread(target=self._watch, daemon=True).start()
         self._say([str(path) for path in sys.path])
         return self
 
@@ -99,7 +101,7 @@ class Child:
             MissingError: If it cannot be imported.
         """
         if self._available is None:
-            reply = self._hear("verification")
+            reply = self._timed(lambda: self._hear("verification"))
             if "missing" in reply:
                 raise missing(ImportError(reply["missing"]))
             self._available = reply["available"]
@@ -112,11 +114,27 @@ class Child:
             Stopped: If the child ends over it.
         """
         self.available()
-        self._say(job)
-        reply = self._hear(who)
+
+        def talk() -> Reply:
+            self._say(job)
+            return self._hear(who)
+
+        reply = self._timed(talk)
         if reply.get("error", ("", ""))[0] == "memory":
             raise Stopped("onnxruntime ran out of memory", "run it on fewer or smaller samples", op=who)
         return reply
+
+    def _timed(self, talk: Callable[[], Reply]) -> Reply:
+        """Counts the time that the child takes, and none of the parent's."""
+        self._since = time.monotonic()
+        try:
+            return talk()
+        finally:
+            self._spent, self._since = self._spent + time.monotonic() - self._since, None
+
+    def _taken(self) -> float:
+        since = self._since
+        return self._spent + (time.monotonic() - since if since is not None else 0.0)
 
     def _say(self, what: Any) -> None:
         assert self._process.stdin is not None
@@ -151,10 +169,10 @@ class Child:
         said = f": {words[-1][:QUOTED]}" if words else ""
         return Stopped(f"onnxruntime crashed ({how}{said})", "check the model with onnx.checker", op=who)
 
-    def _watch(self, start: float) -> None:
+    def _watch(self) -> None:
         """Ends the child when it goes over a limit."""
         while not self._done.wait(POLL):
-            if self.timeout is not None and time.monotonic() - start > self.timeout:
+            if self.timeout is not None and self._taken() > self.timeout:
                 self._killed = "timeout"
             elif self.max_memory is not None and (resident(self._process.pid) or 0) > self.max_memory:
                 self._killed = "memory"

@@ -10,16 +10,16 @@ from onnx import ModelProto
 
 from onnx_net2net.checking.device import device_of, examine
 from onnx_net2net.checking.inputs import Array, Feeds, graph_inputs, samples_for
-from onnx_net2net.checking.layers import Image, Layers, compare_layers
+from onnx_net2net.checking.layers import Layers, compare_layers
 from onnx_net2net.checking.permuted import permuted
 from onnx_net2net.checking.process import runner
 from onnx_net2net.checking.runtime import NoKernel, Runner, Stopped, available, run_on
 from onnx_net2net.checking.upcast import upcast
 from onnx_net2net.checking.verdict import CEILING, OutputVerdict, Verdict, compare, equal
-from onnx_net2net.errors import ModelError
+from onnx_net2net.errors import ModelError, RequestError
 from onnx_net2net.io import Model, load
-from onnx_net2net.planning.plan import Plan
-from onnx_net2net.steps import images
+from onnx_net2net.planning.plan import Plan, check_teacher
+from onnx_net2net.steps import images, start
 
 PERMUTED = 2
 """Permuted teachers that are asked where graph optimisations show too little noise."""
@@ -77,9 +77,9 @@ def verify(
     """
     with runner(isolate, timeout, max_memory) as runtime:
         first, second = load(teacher), load(student)
-        places = None
-        if per_layer is not False and plan is not None:
-            places = images(first, Plan.from_json(plan) if isinstance(plan, str) else plan)
+        made = Plan.from_json(plan) if isinstance(plan, str) else plan
+        if made is not None:
+            check_teacher(made, start(first, made))
         names = available(runtime, providers)
         device = device_of(names, strict)
         mismatch = _interface(first, second)
@@ -95,7 +95,7 @@ def verify(
             seen = examine(runtime, models, runs.mine, runs.feeds, names, strict)
             verdict = replace(verdict, device=seen, failure=verdict.failure or seen.failure(strict))
         if per_layer or (per_layer is None and any(output.failure for output in verdict.outputs)):
-            return replace(verdict, layers=_layers(runs, places, wanted=bool(per_layer)))
+            return replace(verdict, layers=_layers(runs, first, made, wanted=bool(per_layer)))
         return verdict
 
 
@@ -112,11 +112,14 @@ def _judge(runs: _Runs, rtol: float | None, atol: float | None) -> Verdict:
     return Verdict(outputs, "", len(runs.feeds), names, runs.raised)
 
 
-def _layers(runs: _Runs, places: Mapping[str, Image] | None, *, wanted: bool) -> Layers | None:
+def _layers(runs: _Runs, teacher: ModelProto, plan: Plan | None, *, wanted: bool) -> Layers | None:
     """All tensors on the way; where nobody asked, those up to the first that diverges, or None if that is hard."""
     try:
-        return runs.layers(places, stop=not wanted)
-    except ModelError:
+        places = None if plan is None else images(teacher, plan)
+        return compare_layers(
+            runs.runtime, runs.teacher, runs.student, runs.feeds, runs.providers, places, stop=not wanted
+        )
+    except (ModelError, RequestError):
         if wanted:
             raise
         return None
@@ -154,10 +157,6 @@ class _Runs:
             model = permuted(self.teacher, seed)
             if model is not None:
                 self.yardsticks.append(run_on(self.runtime, model, self.feeds, self.providers))
-
-    def layers(self, places: Mapping[str, Image] | None, *, stop: bool) -> Layers:
-        """All tensors on the way, or those up to the first that diverges."""
-        return compare_layers(self.runtime, self.teacher, self.student, self.feeds, self.providers, places, stop=stop)
 
 
 def _compare_all(runs: _Runs, fixed: set[str], rtol: float | None, atol: float | None) -> tuple[OutputVerdict, ...]:
