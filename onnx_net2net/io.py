@@ -74,6 +74,11 @@ def is_large(model: ModelProto) -> bool:
     return sum(len(t.raw_data) for t in model.graph.initializer) > LIMIT
 
 
+def weigh(model: ModelProto) -> int:
+    """Bytes that a model takes when it is written, weights included."""
+    return sum(len(t.raw_data) for t in model.graph.initializer) if is_large(model) else model.ByteSize()
+
+
 def digest(model: ModelProto) -> str:
     """SHA-256 of a model, weights included."""
     state = hashlib.sha256()

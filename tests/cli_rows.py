@@ -68,7 +68,7 @@ REPORTS = {
     "widen random": (f"{WIDEN} --factor 2 --init random-pad --no-verify", r"axes widened +3[\s\S]*not verified"),
     "expand": (EXPAND, r"axes widened +3[\s\S]*Conv 3x3 after a1: identity[\s\S]*equivalent: [\s\S]*written: s.onnx"),
     "expand a family": (f"expand t.onnx r.toml {FAMILY}", r"2 +1 +[\d,]+ +[\d,]+ +[\d.e-]+ +1e-05 +yes"),
-    "check": (CHECK, r"scores +0 +0 +1e-05 +equal\s+equivalent: .*3 samples on CPUExecutionProvider"),
+    "check": (CHECK, r"scores +0 +0 +1e-05 +equal\s+equivalent: .*3 samples and 3 probes on CPUExecutionProvider"),
     "check per layer": (
         "check t.onnx wide.onnx --plan wide.json --per-layer",
         r"c2 +Conv +\S+ +\S+ +\S+ +equal[\s\S]*1e-08 \|[ #]*\n +\+-{9}\n9 tensors matched by plan: none diverges",
@@ -99,6 +99,10 @@ def modes(made: Any) -> list[str]:
 
 def verdict(made: Any) -> tuple[bool, int, float | None]:
     return made["equivalent"], made["samples"], made["outputs"][0]["tolerance"]
+
+
+def probed(made: Any) -> dict[str, float]:
+    return dict(made["outputs"][0]["probes"])
 
 
 def hows(made: Any) -> set[str]:
@@ -154,6 +158,22 @@ DOCUMENTS = {
     ),
     "samples": (f"{CHECK} --samples 5", 0, verdict, (True, 5, 1e-5)),
     "inputs": (f"{CHECK} --inputs x.npz", 0, verdict, (True, 1, 1e-5)),
+    "inputs of a folder": (f"{CHECK} --inputs folder", 0, verdict, (True, 1, 1e-5)),
+    "inputs of test data": (f"{CHECK} --inputs data", 0, verdict, (True, 2, 1e-5)),
+    "inputs of a function": (f"{CHECK} --inputs my_data:samples", 0, verdict, (True, 2, 1e-5)),
+    "saved inputs": (
+        f"{CHECK} --save-inputs used.npz",
+        0,
+        lambda made: list(probed(made)),
+        ["zeros", "large", "one-hot"],
+    ),
+    "sizes": ("check t.onnx wide.onnx", 0, lambda made: made["parameters"]["before"], 673),
+    "no probes": (f"{CHECK} --no-probes", 0, probed, {}),
+    "range": ("check t.onnx wide.onnx --range image=-2.5:1e1", 0, verdict, (True, 3, 1e-5)),
+    "a range that hides": ("check plain.onnx relu.onnx --range x=0:1", 0, verdict, (True, 3, 1e-5)),
+    "the same without": ("check plain.onnx relu.onnx", 1, lambda made: made["equivalent"], False),
+    "a probe that finds": ("check plain.onnx clip.onnx", 1, lambda made: "on the large probe" in made["reason"], True),
+    "a probe that is left out": ("check exp.onnx exp.onnx", 0, lambda made: made["notices"][0][:15], "large: left out"),
     "rtol": ("check t.onnx noisy.onnx --rtol 10", 0, verdict, (True, 3, 10)),
     "atol": ("check t.onnx noisy.onnx --atol 100", 0, verdict, (True, 3, 0)),
     "atol of 0": ("check t.onnx noisy.onnx --atol 0", 1, verdict, (False, 3, 0)),
@@ -203,6 +223,23 @@ MISTAKES = {
     "every and after": (f"{DEEPEN} --every --after a1", 2, "excludes --after"),
     "only without factor": (f"{WIDEN} --width w1=7 --only w1", 2, "excludes --only"),
     "inputs and samples": (f"{CHECK} --inputs x --samples 1", 2, "excludes --samples"),
+    "inputs and range": (f"{CHECK} --inputs x --range image=0:1", 2, "excludes --range"),
+    "inputs and probes": (f"{CHECK} --inputs x --no-probes", 2, "excludes --no-probes"),
+    "range without end": (f"{CHECK} --range image=1", 2, "'image=1' is not NAME=LOW:HIGH"),
+    "range of words": (f"{CHECK} --range image=a:b", 2, "is not NAME=LOW:HIGH"),
+    "range of another": (f"{CHECK} --range picture=0:1", 2, "range (picture): there is no such input"),
+    "range turned": (f"{CHECK} --range image=1:0", 2, "1:0 is no range"),
+    "inputs over the teacher": (f"{CHECK} --save-inputs ./t.onnx", 2, "it would replace a file"),
+    "inputs over inputs": (f"{CHECK} --inputs x.npz --save-inputs x.npz", 2, "it would replace a file"),
+    "inputs to nowhere": (f"{CHECK} --save-inputs no/x.npz", 2, "there is no such folder"),
+    "function that fails": (f"{CHECK} --inputs my_data:fail", 2, "my_data:fail): ValueError: not today"),
+    "no function": (f"{CHECK} --inputs my_data:none", 2, "AttributeError"),
+    "an empty folder": (f"{CHECK} --inputs empty", 3, "it holds no .npy and no input_0.pb files"),
+    "report over the teacher": (f"{CHECK} --html ./t.onnx", 2, "it would replace a file"),
+    "report over inputs": (f"{CHECK} --inputs folder --junit folder/image.npy", 2, "it would replace a file"),
+    "two reports in one": (f"{CHECK} --junit r --markdown ./r", 2, "it would replace a file"),
+    "report to nowhere": (f"{CHECK} --markdown no/r.md", 2, "there is no such folder"),
+    "report to a folder": (f"{CHECK} --html folder", 2, "is a directory"),
     "quiet and verbose": (f"{CHECK} -q -v", 2, "excludes --verbose"),
     "width without size": (f"{WIDEN} --width w1", 2, "'w1' is not NAME=SIZE"),
     "width without name": (f"{WIDEN} --width =7", 2, "'=7' is not NAME=SIZE"),

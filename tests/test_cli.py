@@ -47,6 +47,18 @@ from tests.cli_rows import (
     WRITERS,
 )
 
+HEAD = '<ir_version: 8, opset_import: ["" : 17]>'
+DATA = """import numpy as np
+
+
+def samples():
+    for n in (1, 2):
+        yield {"image": np.random.default_rng(n).standard_normal((n, 3, 8, 8))}
+
+
+def fail():
+    raise ValueError("not today")
+"""
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs" / "cli.md"
 TEXTS = [path for path in (ROOT / "README.md", DOCS) if path.exists()]
@@ -59,7 +71,7 @@ def rows(names: str, table: Mapping[str, Any]) -> pytest.MarkDecorator:
 
 def write(path: str, text: str, shapes: Mapping[str, tuple[int, ...]], **rename: str) -> None:
     """Writes a model with random signed weights; ``rename`` gives them names that the text format cannot."""
-    model = parser.parse_model(f'<ir_version: 8, opset_import: ["" : 17]>\n{text}')
+    model = parser.parse_model(f"{HEAD}\n{text}")
     rng = np.random.default_rng(7)
     for name, shape in shapes.items():
         value = rng.standard_normal(shape).astype(np.float32)
@@ -110,6 +122,21 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
         np.savez("later.npz", **{f"layer.{name}": value + 1 for name, value in held.items()})
         np.savez("more.npz", **held, **{"aux.w": np.ones((2, 6))})
         Path("text.txt").write_text("no model, no plan and no arrays")
+        for name, body in {"plain": "Identity(x)", "relu": "Relu(x)", "clip": "Clip(x, l, h)", "exp": "Exp(x)"}.items():
+            bounds = "<float l = {-50}, float h = {50}>" * (name == "clip")
+            onnx.save(
+                parser.parse_model(f"{HEAD} net (float[N,3] x) => (float[N,3] y) {bounds} {{ y = {body} }}"),
+                f"{name}.onnx",
+            )
+        onnx_net2net.widen("t.onnx", factor=2).save("wide.onnx")
+        image = np.random.default_rng(2).standard_normal((1, 3, 8, 8)).astype(np.float32)
+        for folder in ("folder", "empty", "data/test_data_set_0", "data/test_data_set_1"):
+            Path(folder).mkdir(parents=True)
+        np.save("folder/image.npy", image)
+        for place in range(2):
+            proto = numpy_helper.from_array(image + place).SerializeToString()
+            Path(f"data/test_data_set_{place}/input_0.pb").write_bytes(proto)
+        Path("my_data.py").write_text(DATA)
         np.savez("y.npz", other=np.zeros((1, 3)))
         np.savez("x.npz", image=np.random.default_rng(1).standard_normal((1, 3, 8, 8)).astype(np.float32))
     return path
@@ -368,6 +395,45 @@ def test_the_teacher_is_never_replaced(option: str, path: str) -> None:
     before = files()
     for command in WRITERS.values():
         assert "it would replace the teacher" in run(f"{command} {option} {path}", 2).stderr
+    assert files() == before
+
+
+REPORT_FILES = "--junit r.xml --markdown r.md --html r.html"
+CHECKS = {
+    "equal": (CHECK, 0, "equivalent"),
+    "different": ("check t.onnx other.onnx", 1, "not equivalent"),
+    "no student": ("check t.onnx text.txt", 3, "the check could not be made"),
+    "a model that does not run": ("check t.onnx t.onnx --dim N=0x", 2, ""),
+}
+
+
+@rows("command, code, said", CHECKS)
+def test_reports_are_written_whatever_the_result(command: str, code: int, said: str) -> None:
+    before = files()
+    run(f"{command} -q {REPORT_FILES}", code)
+    made = {name: text.decode() for name, text in files().items() if name not in before}
+    assert set(made) == ({"r.xml", "r.md", "r.html"} if said else set())
+    if said:
+        assert f": {said}\n" in made["r.md"]
+        assert f"<strong>{said}</strong>" in made["r.html"]
+        assert ("<failure" in made["r.xml"], "<error" in made["r.xml"]) == (code == 1, code == 3)
+
+
+def test_a_failed_report_leaves_the_old_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_document: Any) -> str:
+        raise OSError(28, "No space left on device", "r.html")
+
+    Path("r.html").write_text("old")
+    before = files()
+    monkeypatch.setattr("onnx_net2net.reporting.page", fail)
+    assert "No space left" in run(f"{CHECK} --html r.html", 3).stderr
+    assert files() == before
+
+
+def test_external_weights_are_never_replaced_by_a_report() -> None:
+    onnx.save(onnx.load("t.onnx"), "t.onnx", save_as_external_data=True, location="weights.bin", size_threshold=0)
+    before = files()
+    assert "it would replace a file" in run(f"{CHECK} --html weights.bin", 2).stderr
     assert files() == before
 
 

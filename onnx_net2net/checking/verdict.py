@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from onnx import TensorProto
 
+from onnx_net2net.checking.histogram import Histogram
 from onnx_net2net.checking.inputs import Array
 
 if TYPE_CHECKING:
@@ -32,6 +33,9 @@ class OutputVerdict:
         tolerance: What ``max_rel`` may be; with rtol or atol given, what the largest excess is held to.
         where: Position of the largest difference, sample first.
         failure: Why the output fails; empty if it passes.
+        probes: By probe that counts, the largest difference over the largest value of the output.
+        probe: The probe on which it fails, if it does so on one alone.
+        histogram: How many elements differ by how much; see `onnx_net2net.checking.histogram`.
     """
 
     name: str
@@ -40,11 +44,25 @@ class OutputVerdict:
     tolerance: float
     where: tuple[int, ...] = ()
     failure: str = ""
+    probes: Mapping[str, float] = field(default_factory=dict)
+    probe: str = ""
+    histogram: Histogram = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The result of a verification; true when teacher and student are equivalent."""
+    """The result of a verification; true when teacher and student are equivalent.
+
+    Attributes:
+        outputs: How each output compares.
+        failure: Why nothing could be compared.
+        samples: How many samples were run, probes apart.
+        providers: Where they ran.
+        upcast: Whether half types were raised to float32.
+        layers: The comparison of all tensors on the way, if it was made.
+        device: Where nodes ran, away from the CPU.
+        notices: Probes that were left out, with the reason.
+    """
 
     outputs: tuple[OutputVerdict, ...] = ()
     failure: str = ""
@@ -53,6 +71,7 @@ class Verdict:
     upcast: bool = field(default=False)
     layers: Layers | None = None
     device: Device | None = None
+    notices: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
         return not self.failure and bool(self.outputs) and not any(o.failure for o in self.outputs)
@@ -66,7 +85,8 @@ class Verdict:
         """The verdict for JSON."""
         outputs = [
             {"name": o.name, "max_abs": o.max_abs, "max_rel": o.max_rel, "tolerance": o.tolerance}
-            | {"where": list(o.where)}
+            | {"where": list(o.where), "probes": dict(o.probes)}
+            | {"histogram": [{"up_to": end, "elements": n} for end, n in o.histogram]}
             | ({"failure": o.failure} if o.failure else {})
             for o in self.outputs
         ]
@@ -76,6 +96,7 @@ class Verdict:
             "samples": self.samples,
             "providers": list(self.providers),
             "upcast": self.upcast,
+            "notices": list(self.notices),
             "reason": self.reason,
             **({"layers": self.layers.to_dict()} if self.layers else {}),
             **({"device": self.device.to_dict()} if self.device else {}),

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 from onnx import ModelProto
 
 from onnx_net2net.checking.device import device_of, examine
-from onnx_net2net.checking.inputs import Array, Feeds, graph_inputs, samples_for
+from onnx_net2net.checking.histogram import histogram
+from onnx_net2net.checking.inputs import Array, Bounds, Feeds, Inputs, Samples, graph_inputs, samples_for
 from onnx_net2net.checking.layers import Layers, compare_layers
 from onnx_net2net.checking.permuted import permuted
+from onnx_net2net.checking.probes import Limits, judge, moved, runnable
 from onnx_net2net.checking.process import runner
 from onnx_net2net.checking.runtime import NoKernel, Runner, Stopped, available, run_on
+from onnx_net2net.checking.sources import write
 from onnx_net2net.checking.upcast import upcast
-from onnx_net2net.checking.verdict import CEILING, OutputVerdict, Verdict, compare, equal
+from onnx_net2net.checking.verdict import CEILING, FLOOR, NOISE_FACTOR, OutputVerdict, Verdict, compare, equal
 from onnx_net2net.errors import ModelError, RequestError
 from onnx_net2net.io import Model, load
 from onnx_net2net.planning.plan import Plan, check_teacher
@@ -29,7 +36,7 @@ def verify(
     teacher: Model,
     student: Model,
     *,
-    inputs: Mapping[str, Array] | Sequence[Mapping[str, Array]] | None = None,
+    inputs: Inputs = None,
     samples: int = 3,
     seed: int = 0,
     providers: Sequence[str] = ("cpu",),
@@ -42,13 +49,18 @@ def verify(
     timeout: float | None = None,
     max_memory: int | None = None,
     strict: bool = False,
+    ranges: Bounds | None = None,
+    probes: bool = True,
+    save_inputs: str | os.PathLike[str] | None = None,
 ) -> Verdict:
     """Compares two models on the same inputs.
 
     Args:
         teacher: The reference: a path, a `ModelProto` or a `gs.Graph`.
         student: The model under test.
-        inputs: Inputs by name, or a list of such samples; by default seeded normal values.
+        inputs: Inputs by name, several such samples, or where they are: an ``.npz`` file, a folder of ``.npy`` files
+            or of ONNX test data, or ``module:function``. By default seeded normal values, and integers in the range
+            that the nodes which read them allow.
         samples: How many samples to draw.
         seed: Seed of the draws.
         providers: ``cpu``, ``cuda`` or onnxruntime's own names.
@@ -62,6 +74,10 @@ def verify(
         timeout: Seconds that onnxruntime may take in all; runs it in a child process.
         max_memory: Bytes that onnxruntime's process may hold in memory; runs it in a child process.
         strict: Whether it is a failure that a node which computes something runs on another provider than the first.
+        ranges: Smallest and largest value to draw, by input.
+        probes: Whether to compare on zeros, large and one-hot values too, where inputs are drawn. A probe on which
+            the teacher gives NaN, or its own rounding moves it too far, is left out with a notice.
+        save_inputs: An ``.npz`` file to write the samples to.
 
     Returns:
         A verdict for each output. An output passes if max|a-b| / max|a| is at most 1e-5 (float16 2e-3,
@@ -85,17 +101,21 @@ def verify(
         mismatch = _interface(first, second)
         if mismatch:
             return Verdict(failure=mismatch, providers=tuple(names))
-        feeds = samples_for(first, inputs, samples, seed, dims or {})
-        if inputs is None and not _fits(runtime, first, feeds, names):
-            feeds = samples_for(first, inputs, samples, seed, dims or {}, vary=False)
-        runs = _run_all(runtime, first, second, feeds, names)
+        draw = partial(samples_for, first, inputs, samples, seed, dims or {}, ranges=ranges, probes=probes)
+        chosen = draw()
+        if inputs is None and not _fits(runtime, first, chosen.plain, names):
+            chosen = draw(vary=False)
+        if save_inputs is not None:
+            write(chosen, Path(save_inputs))
+        runs = _run_probed(runtime, first, second, chosen, names)
         verdict = _judge(runs, rtol, atol)
         if device:
             models = {"teacher": runs.teacher, "student": runs.student}
-            seen = examine(runtime, models, runs.mine, runs.feeds, names, strict)
+            seen = examine(runtime, models, runs.ordinary(runs.mine), runs.feeds[: runs.plain], names, strict)
             verdict = replace(verdict, device=seen, failure=verdict.failure or seen.failure(strict))
         if per_layer or (per_layer is None and any(output.failure for output in verdict.outputs)):
-            return replace(verdict, layers=_layers(runs, first, made, wanted=bool(per_layer)))
+            feeds = runs.showing({output.probe for output in verdict.outputs})
+            return replace(verdict, layers=_layers(runs, feeds, first, made, wanted=bool(per_layer)))
         return verdict
 
 
@@ -109,16 +129,19 @@ def _judge(runs: _Runs, rtol: float | None, atol: float | None) -> Verdict:
     if rtol is None and atol is None and any(o.failure and o.max_rel <= CEILING for o in outputs):
         runs.add_permuted()
         outputs = _compare_all(runs, fixed, rtol, atol)
-    return Verdict(outputs, "", len(runs.feeds), names, runs.raised)
+    outputs, notices = judge(runs, outputs, fixed, _limits(runs, rtol, atol))
+    columns = zip(outputs, runs.ordinary(runs.mine), runs.ordinary(runs.theirs), strict=True)
+    outputs = tuple(replace(output, histogram=histogram(a, b)) for output, a, b in columns)
+    return Verdict(outputs, "", runs.plain, names, runs.raised, notices=notices)
 
 
-def _layers(runs: _Runs, teacher: ModelProto, plan: Plan | None, *, wanted: bool) -> Layers | None:
+def _layers(
+    runs: _Runs, feeds: Sequence[Feeds], teacher: ModelProto, plan: Plan | None, *, wanted: bool
+) -> Layers | None:
     """All tensors on the way; where nobody asked, those up to the first that diverges, or None if that is hard."""
     try:
         places = None if plan is None else images(teacher, plan)
-        return compare_layers(
-            runs.runtime, runs.teacher, runs.student, runs.feeds, runs.providers, places, stop=not wanted
-        )
+        return compare_layers(runs.runtime, runs.teacher, runs.student, feeds, runs.providers, places, stop=not wanted)
     except (ModelError, RequestError):
         if wanted:
             raise
@@ -133,7 +156,9 @@ class _Runs:
         runtime: onnxruntime.
         teacher: The teacher as it was run.
         student: The student as it was run.
-        feeds: The samples.
+        feeds: The samples, the probes last.
+        probes: Names of the probes.
+        left_out: Probes that the teacher cannot run, and why.
         providers: Where it ran.
         raised: Whether half types were raised to float32, as onnxruntime has no kernels for them.
         mine: The teacher's outputs.
@@ -150,22 +175,62 @@ class _Runs:
     mine: list[list[Array]]
     theirs: list[list[Array]]
     yardsticks: list[list[list[Array]]]
+    probes: tuple[str, ...] = ()
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    permuted: bool = False
+
+    @property
+    def plain(self) -> int:
+        """How many samples are no probes."""
+        return len(self.feeds) - len(self.probes)
+
+    def showing(self, failed: set[str]) -> list[Feeds]:
+        """The samples that are no probes, and the probes on which an output fails."""
+        names = [""] * self.plain + list(self.probes)
+        return [feed for name, feed in zip(names, self.feeds, strict=True) if not name or name in failed]
+
+    def ordinary(self, columns: list[list[Array]]) -> list[list[Array]]:
+        """Outputs on the samples that are no probes."""
+        return [column[: self.plain] for column in columns]
 
     def add_permuted(self) -> None:
         """Adds the permuted teacher to the yardsticks, where the teacher can be permuted."""
+        self.permuted = True
         for seed in range(PERMUTED):
             model = permuted(self.teacher, seed)
             if model is not None:
                 self.yardsticks.append(run_on(self.runtime, model, self.feeds, self.providers))
 
+    def moved(self) -> list[list[Array]]:
+        """The teacher's outputs on probes that are moved by as little as rounding is, by output and probe."""
+        probes = dict(zip(self.probes, self.feeds[self.plain :], strict=True))
+        return run_on(self.runtime, self.teacher, moved(probes), self.providers)
+
 
 def _compare_all(runs: _Runs, fixed: set[str], rtol: float | None, atol: float | None) -> tuple[OutputVerdict, ...]:
     kinds = {value.name: value.type.tensor_type.elem_type for value in runs.teacher.graph.output}
     columns = zip(kinds.items(), runs.mine, runs.theirs, zip(*runs.yardsticks, strict=True), strict=True)
+    n = runs.plain
     return tuple(
-        equal(name, a, b) if name in fixed else compare(name, kind, a, b, others, rtol, atol)
+        equal(name, a, b)
+        if name in fixed
+        else compare(name, kind, a[:n], b[:n], [other[:n] for other in others], rtol, atol)
         for (name, kind), a, b, others in columns
     )
+
+
+def _limits(runs: _Runs, rtol: float | None, atol: float | None) -> Limits:
+    """What the probes of an output are held to, from its place and its scale on ordinary samples."""
+    kinds = [value.type.tensor_type.elem_type for value in runs.teacher.graph.output]
+
+    def limits(place: int, scale: float) -> tuple[float, float, float]:
+        if rtol is not None or atol is not None:
+            own = (rtol or 0.0) + (atol or 0.0) / (scale or 1.0)
+            return own, NOISE_FACTOR, own
+        floor = FLOOR.get(kinds[place], 1e-5)
+        return floor, NOISE_FACTOR, max(CEILING, floor)
+
+    return limits
 
 
 def _interface(first: ModelProto, second: ModelProto) -> str:
@@ -201,6 +266,34 @@ def _fits(runtime: Runner, model: ModelProto, feeds: Sequence[Feeds], providers:
     except NoKernel:
         return True
     return True
+
+
+def _run_probed(
+    runtime: Runner, teacher: ModelProto, student: ModelProto, samples: Samples, providers: Sequence[str]
+) -> _Runs:
+    """Runs all samples; without the probes that the teacher cannot run, if there are such.
+
+    Raises:
+        ModelError: If a model cannot be run.
+    """
+    left_out: dict[str, str] = {}
+
+    def ask(feed: Feeds) -> None:
+        with suppress(NoKernel):  # which has nothing to do with the numbers
+            run_on(runtime, teacher, [feed], providers)
+
+    try:
+        runs = _run_all(runtime, teacher, student, samples.feeds, providers)
+    except Stopped:
+        raise
+    except ModelError:
+        left_out = runnable(samples.probes, ask, ModelError)
+        if not left_out:
+            raise
+        samples = Samples(samples.plain, {name: f for name, f in samples.probes.items() if name not in left_out})
+        runs = _run_all(runtime, teacher, student, samples.feeds, providers)
+    runs.probes, runs.left_out = tuple(samples.probes), left_out
+    return runs
 
 
 def _run_all(

@@ -19,13 +19,14 @@ from onnx_net2net.errors import RequestError, UsageError
 Command = Callable[..., None]
 
 
-def pairs(given: Iterable[str], option: str, size: str) -> dict[str, str]:
-    """NAME=SIZE by name; the last ``=`` separates, since names may hold others."""
+def pairs(given: Iterable[str], option: str, value: str, form: str = "NAME=SIZE") -> dict[str, str]:
+    """Values by name; the last ``=`` separates, since names may hold others."""
     found: dict[str, str] = {}
     for text in given:
-        match = re.fullmatch(f"(.+)=({size})", text, re.ASCII)
+        match = re.fullmatch(f"(.+)=({value})", text, re.ASCII)
         if not match:
-            raise UsageError(f"{text!r} is not NAME=SIZE", "write a name, '=' and a size", op=option)
+            wanted = form.partition("=")[2].lower()
+            raise UsageError(f"{text!r} is not {form}", f"write a name, '=' and a {wanted}", op=option)
         if match[1] in found:
             raise UsageError(f"{match[1]!r} comes twice", "give it once", op=option)
         found[match[1]] = match[2]
@@ -48,6 +49,15 @@ def bytes_of(text: str | None, option: str) -> int | None:
     if not match:
         raise UsageError(f"{text!r} is not a size", "write 500M or 2G", op=option)
     return int(match[1]) * UNITS[match[2]]
+
+
+NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
+
+
+def ranges_of(given: Iterable[str]) -> dict[str, tuple[float, float]]:
+    """Smallest and largest value of inputs by name."""
+    found = pairs(given, "--range", f"{NUMBER}:{NUMBER}", "NAME=LOW:HIGH")
+    return {name: (float(text.partition(":")[0]), float(text.partition(":")[2])) for name, text in found.items()}
 
 
 def kernels(text: str | None) -> list[tuple[int, ...]] | None:

@@ -9,7 +9,6 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from onnx import ModelProto
 from rich import box
 from rich.console import Console, RenderableType
 from rich.filesize import decimal
@@ -21,7 +20,7 @@ from onnx_net2net.expansion import Expansion
 from onnx_net2net.inference.axis_map import AxisInfo
 from onnx_net2net.inference.graph import Graph
 from onnx_net2net.inspection import Inspection, inspect
-from onnx_net2net.io import is_large
+from onnx_net2net.io import weigh
 from onnx_net2net.planning.budget import parameters
 from onnx_net2net.planning.plan import Layer
 from onnx_net2net.recipe import Result
@@ -32,11 +31,6 @@ SHOWN = 3
 WIDE = 1000
 """Columns where no terminal sets a limit, so that names stay whole in pipes and files."""
 STYLES = {"free": "green", "uniform": "yellow", "pinned": "dim"}
-
-
-def weigh(model: ModelProto) -> int:
-    """Bytes that a model takes when it is written, weights included."""
-    return sum(len(t.raw_data) for t in model.graph.initializer) if is_large(model) else model.ByteSize()
 
 
 def finite(value: Any) -> Any:
@@ -262,7 +256,8 @@ def verdict_report(document: Mapping[str, Any]) -> list[RenderableType]:
         failure = output.get("failure", "")
         numbers = [f"{output[key]:.3g}" for key in ("max_abs", "max_rel", "tolerance")]
         table.add_row(output["name"], *numbers, Text(failure, "red") if failure else Text("equal", "green"))
-    return [*([table] if document["outputs"] else []), verdict_line(document)]
+    notices = [Text(notice, "yellow") for notice in document["notices"]]
+    return [*([table] if document["outputs"] else []), *notices, verdict_line(document)]
 
 
 def growth_document(growth: Course, inexact: Mapping[str, str], output: str | None) -> dict[str, Any]:
@@ -302,9 +297,11 @@ def verdict_line(document: Mapping[str, Any]) -> Text:
     if not document["equivalent"]:
         return Text("not equivalent", "red")  # the error says why
     worst = max(document["outputs"], key=lambda output: output["max_rel"])
+    probes = list(dict.fromkeys(probe for output in document["outputs"] for probe in output["probes"]))
+    besides = f" and {len(probes)} probes" if probes else ""
     return Text(
         f"equivalent: max_rel {worst['max_rel']:.3g}, tolerance {worst['tolerance']:.3g} (output '{worst['name']}', "
-        f"{document['samples']} samples on {', '.join(document['providers'])})",
+        f"{document['samples']} samples{besides} on {', '.join(document['providers'])})",
         "green",
     )
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from onnx_net2net.cli import _reports
 from onnx_net2net.cli._options import (
     AMOUNT,
     COUNT,
@@ -17,36 +18,47 @@ from onnx_net2net.cli._options import (
     TALK,
     TEACHER,
     alone,
-    arrays,
     bytes_of,
+    ranges_of,
     sizes_of,
     talker,
     together,
 )
-from onnx_net2net.errors import NotEquivalentError
+from onnx_net2net.errors import MissingError, ModelError, NotEquivalentError, RequestError
+
+INPUTS = together(
+    click.option(
+        "--inputs", metavar="SOURCE", help="Inputs in place of random ones: X.npz, a folder, module:function."
+    ),
+    click.option("--samples", type=COUNT, metavar="N", help="How many random samples to compare (default 3)."),
+    SEED,
+    click.option("--range", "range_", multiple=True, metavar="NAME=LOW:HIGH", help="What to draw an input from."),
+    click.option("--dim", multiple=True, metavar="NAME=SIZE", help="Size of a dynamic dimension. Repeatable."),
+    click.option("--no-probes", is_flag=True, help="Leave out the samples of zeros, large and one-hot values."),
+    click.option("--save-inputs", type=FILE, metavar="X.npz", help="Write the samples that were used."),
+)
 
 
 @click.command()
 @TEACHER
 @click.argument("student", type=FILE)
 @click.option("--provider", multiple=True, metavar="cpu|cuda", help="Where to run (default cpu). Repeatable.")
-@click.option("--inputs", type=FILE, metavar="X.npz", help="Arrays by input name, in place of random ones.")
-@click.option("--samples", type=COUNT, metavar="N", help="How many random samples to compare (default 3).")
-@SEED
+@INPUTS
 @click.option("--rtol", type=AMOUNT, metavar="R", help="Relative tolerance, in place of the measured one.")
 @click.option("--atol", type=AMOUNT, metavar="A", help="Absolute tolerance, in place of the measured one.")
-@click.option("--dim", multiple=True, metavar="NAME=SIZE", help="Size of a dynamic dimension. Repeatable.")
 @click.option("--per-layer", is_flag=True, help="Compare every tensor on the way, and draw how the error grows.")
 @click.option("--plan", type=FILE, metavar="IN.json", help="The student's plan, to match tensors by.")
 @click.option("--strict", is_flag=True, help="Fail if a node that computes does not run on the first provider.")
 @click.option("--timeout", type=LIMIT, metavar="SECONDS", help="End onnxruntime if it takes longer.")
 @click.option("--max-memory", metavar="SIZE", help="End onnxruntime if it takes more memory, such as 500M or 2G.")
+@_reports.REPORTS
 @together(JSON, TALK)
 def check(
     teacher: str,
     student: str,
     inputs: str | None,
     dim: tuple[str, ...],
+    range_: tuple[str, ...],
     per_layer: bool,
     plan: str | None,
     max_memory: str | None,
@@ -56,19 +68,31 @@ def check(
     from onnx_net2net.checking.verify import verify
     from onnx_net2net.cli import _layers as layers
     from onnx_net2net.cli import _tables as tables
+    from onnx_net2net.io import load
+    from onnx_net2net.reporting import check_document, failed_document
 
-    say = talker(given)
-    alone("--inputs", inputs, {"samples": given["samples"], "seed": given["seed"], "dim": dim})
+    say, reports = talker(given), _reports.take(given)
+    no_probes = given.pop("no_probes")
+    drawing = {"samples": given["samples"], "seed": given["seed"], "dim": dim, "range": range_, "no_probes": no_probes}
+    alone("--inputs", inputs, drawing)
     chosen = {name: value for name, value in given.items() if value not in (None, ())}
     chosen["providers"] = chosen.pop("provider", ("cpu",))
-    chosen["dims"] = sizes_of(dim)
+    chosen |= {"dims": sizes_of(dim), "ranges": ranges_of(range_), "probes": not no_probes}
     chosen["per_layer"] = per_layer or None
     chosen["plan"] = Path(plan).read_text("utf-8", "replace") if plan else None
     chosen["max_memory"] = bytes_of(max_memory, "--max-memory")
     chosen["isolate"] = True
-    with say.stage("verifying"):
-        verdict = verify(teacher, student, inputs=arrays(inputs) if inputs else None, **chosen)
-    document = verdict.to_dict()
+    _reports.check_targets({**reports, "--save-inputs": given["save_inputs"]}, [teacher, student], inputs)
+    try:
+        with say.stage("reading"):
+            models = load(teacher), load(student)
+        with say.stage("verifying"):
+            verdict = verify(*models, inputs=inputs, **chosen)
+    except (MissingError, ModelError, RequestError) as error:
+        _reports.write(reports, failed_document(teacher, student, error))
+        raise
+    document = check_document(teacher, student, verdict, models)
+    _reports.write(reports, document)
     say.document(document)
     if per_layer and verdict.layers:
         say.report(lambda: layers.layers_report(document["layers"], say.verbose))

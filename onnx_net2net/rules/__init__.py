@@ -22,9 +22,10 @@ from onnx_net2net.rules import (  # noqa: F401  # importing a family registers i
     sequences,
     shapes,
     spectral,
+    subscripts,
     values,
     work,
 )
-from onnx_net2net.rules._registry import Rule, StandIn, all_rules, facts_of, find
+from onnx_net2net.rules._registry import Index, Rule, StandIn, all_rules, facts_of, find, no_index
 
-__all__ = ["Rule", "StandIn", "all_rules", "facts_of", "find"]
+__all__ = ["Index", "Rule", "StandIn", "all_rules", "facts_of", "find", "no_index"]

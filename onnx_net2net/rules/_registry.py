@@ -48,6 +48,29 @@ class StandIn:
 
 
 @dataclass(frozen=True, slots=True)
+class Index:
+    """The numbers that have a meaning in an input: ``size`` of them, from ``first`` on.
+
+    Attributes:
+        slot: The input.
+        size: How many there are, such as the size of the axis along which it holds positions.
+        first: The smallest; 1 for lengths.
+    """
+
+    slot: int
+    size: int
+    first: int = 0
+
+
+Indices = Callable[[Node], list[Index]]
+
+
+def no_index(node: Node) -> list[Index]:
+    """The answer of an operator that any number suits."""
+    return []
+
+
+@dataclass(frozen=True, slots=True)
 class Rule:
     """How axes run through one operator.
 
@@ -79,6 +102,7 @@ class Rule:
         cost: From the shapes of inputs and outputs to the multiply-accumulates of a node, for operators that have some.
         vanishes: For a node, sets of input slots, the one to prefer first: with zeros in all slots of a set, and
             finite numbers in the others, the first output is zero.
+        indexes: For a node, the inputs that hold positions, classes or lengths, and their range.
     """
 
     op: str
@@ -100,6 +124,7 @@ class Rule:
     keeps: bool = False
     vanishes: Vanishes = nowhere
     cost: Cost | None = None
+    indexes: Indices = no_index
 
 
 _RULES: dict[tuple[str, str], list[Rule]] = {}

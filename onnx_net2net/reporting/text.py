@@ -1,0 +1,41 @@
+"""Numbers and sizes as reports write them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+SIZES = {"parameters": "parameters", "bytes": "file size"}
+
+
+def number(value: float | None) -> str:
+    """Three digits; a number that is none has a name."""
+    return "NaN" if value is None or math.isnan(value) else f"{value:.3g}"
+
+
+def headline(document: Mapping[str, Any]) -> str:
+    """The result in a line."""
+    if document.get("error"):
+        return "the check could not be made"
+    return "equivalent" if document["equivalent"] else "not equivalent"
+
+
+def runs(document: Mapping[str, Any]) -> str:
+    """What was run, in a line; empty if nothing was."""
+    if not document["samples"]:
+        return ""
+    probes = list(dict.fromkeys(probe for output in document["outputs"] for probe in output["probes"]))
+    besides = f" and {len(probes)} probes ({', '.join(probes)})" if probes else ""
+    return f"{document['samples']} samples{besides} on {', '.join(document['providers'])}"
+
+
+def sizes(document: Mapping[str, Any]) -> list[tuple[str, int, int]]:
+    """(what, before, after) of the sizes that are known."""
+    found = [(title, document.get(key)) for key, title in SIZES.items()]
+    return [(title, pair["before"], pair["after"]) for title, pair in found if pair]
+
+
+def layers(document: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The tensors on the way that were compared, in graph order, if any were."""
+    return list((document.get("layers") or {}).get("tensors", ()))
