@@ -1,10 +1,11 @@
-# Both targets work on a machine that has nothing but Python 3.11 or newer.
+# All targets work on a machine that has nothing but Python 3.11 or newer.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+TORCH ?= https://download.pytorch.org/whl/cpu
 
-.PHONY: demo test test-frameworks lint clean
+.PHONY: demo test test-frameworks lint experiment clean
 
 demo: $(STAMP) ## set everything up and grow the trained digits network
 	$(BIN)/onnx-net2net demo -o demo
@@ -20,6 +21,13 @@ lint: $(STAMP)
 	$(BIN)/ruff format --check --quiet .
 	$(BIN)/ruff check --quiet .
 	$(BIN)/mypy
+
+experiment: $(VENV)/.experiment ## train teachers, students and baselines, and write docs/experiment.md
+	$(BIN)/python -m benchmarks.experiment
+
+$(VENV)/.experiment: $(STAMP) # PyTorch without a GPU is a tenth of the download
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --extra-index-url $(TORCH) --editable '.[experiment]'
+	touch $@
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
