@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from benchmarks.experiment.numbers import Difference, Numbers
 
 Start = tuple[str, str]
@@ -19,6 +17,25 @@ STARTS: list[tuple[Start, Start]] = [
 ]
 SPLITS: list[tuple[Start, Start]] = [(("wide", name), WIDE) for name in ("even + noise", "scatter", "first")]
 STATES: list[tuple[Start, Start]] = [(start, (start[0], f"{start[1]}, state reset")) for start in (WIDE, DEEP)]
+TEACHER = ("none", "teacher")
+GOALS = {"teacher": "the teacher's best accuracy", "scratch": "99% of the best from scratch"}
+CLAIMS: list[tuple[str, Start, Start, str]] = [
+    ("wider: learns faster than from scratch", WIDE, ("wide", "scratch"), "mean"),
+    ("wider: ends higher than from scratch", WIDE, ("wide", "scratch"), "final"),
+    ("wider: learns faster than random padding", WIDE, ("wide", "random-pad"), "mean"),
+    ("wider: ends higher than random padding", WIDE, ("wide", "random-pad"), "final"),
+    ("wider: ends higher than the teacher trained on", WIDE, KEPT, "final"),
+    ("deeper: learns faster than from scratch", DEEP, ("deep", "scratch"), "mean"),
+    ("deeper: ends higher than from scratch", DEEP, ("deep", "scratch"), "final"),
+    ("deeper: learns faster than random layers", DEEP, ("deep", "random"), "mean"),
+    ("deeper: ends higher than random layers", DEEP, ("deep", "random"), "final"),
+    ("deeper: ends higher than the teacher trained on", DEEP, KEPT, "final"),
+    ("wider: state grown ends higher than state reset", *STATES[0], "final"),
+    ("wider: state grown learns faster than state reset", *STATES[0], "mean"),
+    ("deeper: state grown ends higher than state reset", *STATES[1], "final"),
+    ("deeper: state grown learns faster than state reset", *STATES[1], "mean"),
+]
+VERDICTS = {1: "held", 0: "cannot be told", -1: "did not hold: the opposite"}
 COLUMNS = {"final": "final accuracy", "mean": "mean accuracy over the curve"}
 
 
@@ -26,16 +43,18 @@ def answers(numbers: Numbers) -> str:
     """Sections of Markdown."""
     return "\n\n".join(
         [
-            "## Against the baselines",
+            "## What held and what did not",
             _exact(numbers),
+            _claims(numbers),
+            "## Against the baselines",
             *(_differences(numbers, STARTS, column) for column in COLUMNS),
-            "\n".join(f"- {line}" for line in _speeds(numbers)),
+            "How often it is there first:",
+            _speeds(numbers),
             "## Which split",
             *(_differences(numbers, SPLITS, column) for column in COLUMNS),
             _default(numbers),
             "## The optimizer's state",
             *(_differences(numbers, STATES, column) for column in COLUMNS),
-            _state(numbers),
         ]
     )
 
@@ -53,7 +72,7 @@ def _exact(numbers: Numbers) -> str:
                 off = max(off, found)
     same = "exactly their teacher's" if off == 0 else f"their teacher's to within {100 * off:.2f} points"
     return (
-        f"At step 0 the accuracy of all students without noise is {same}; noise moves it by up to "
+        f"At step 0 the accuracy of all students without noise is {same}; noise moves it by up to\n"
         f"{100 * noisy:.1f} points."
     )
 
@@ -65,7 +84,7 @@ def _differences(numbers: Numbers, pairs: list[tuple[Start, Start]], column: str
     for left, right in pairs:
         cells = [_cell(numbers.difference(case, left, right, column)) for case in numbers.cases]
         lines.append([f"{_name(left)} - {_name(right)}", *cells, _cell(numbers.everywhere(left, right, column))])
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return _table(lines)
 
 
 def _name(start: Start) -> str:
@@ -78,22 +97,52 @@ def _cell(found: Difference) -> str:
     return f"**{text}**" if found.clear else text
 
 
-def _speeds(numbers: Numbers) -> Iterator[str]:
-    """Who is there first, counted over seeds."""
-    for left, right in STARTS:
-        if right == KEPT:
-            continue
-        for goal, name in (("teacher", "the teacher's best accuracy"), ("scratch", "99% of the best from scratch")):
-            first = same = count = 0
-            for case in numbers.cases:
-                steps = [numbers.values(case, *start, f"{goal}_steps") for start in (left, right)]
-                for ours, theirs in zip(*steps, strict=True):
-                    first, same, count = first + (ours < theirs), same + (ours == theirs), count + 1
-            late = count - first - same
-            yield (
-                f"{name[0].upper()}{name[1:]}: {_name(left)} is there before {_name(right)} in {first} of {count} "
-                f"runs, at the same time (or neither is) in {same}, later in {late}."
+def _speeds(numbers: Numbers) -> str:
+    """Who is there first, counted over networks, optimizers and seeds."""
+    lines = [["", *(f"{goal}: before, level, after" for goal in GOALS.values())], ["---", "---:", "---:"]]
+    for left, right in (pair for pair in STARTS if pair[1] != KEPT):
+        cells = [
+            _first(_every(numbers, left, f"{goal}_steps"), _every(numbers, right, f"{goal}_steps")) for goal in GOALS
+        ]
+        lines.append([f"{_name(left)} against {_name(right)}, steps", *cells])
+    for left in (WIDE, DEEP):
+        cells = []
+        for goal in GOALS:
+            trained, made, on = (
+                _every(numbers, *of)
+                for of in ((TEACHER, "seconds"), (left, "expansion_seconds"), (left, f"{goal}_seconds"))
             )
+            whole = [sum(parts) for parts in zip(trained, made, on, strict=True)]
+            cells.append(_first(whole, _every(numbers, (left[0], "scratch"), f"{goal}_seconds")))
+        lines.append([f"the same with the teacher's training, against scratch ({left[0]}), seconds", *cells])
+    return _table(lines)
+
+
+def _every(numbers: Numbers, start: Start, column: str) -> list[float]:
+    return [value for case in numbers.cases for value in numbers.values(case, *start, column)]
+
+
+def _first(ours: list[float], theirs: list[float]) -> str:
+    """In how many runs the first is before, level with and after the second."""
+    pairs = list(zip(ours, theirs, strict=True))
+    before, after = sum(a < b for a, b in pairs), sum(a > b for a, b in pairs)
+    return f"{before}, {len(pairs) - before - after}, {after}"
+
+
+def _claims(numbers: Numbers) -> str:
+    """What held and what did not, over all networks and optimizers."""
+    lines = [["claim", "", "points", "clearly so", "clearly not"], ["---", "---", "---:", "---:", "---:"]]
+    for claim, left, right, column in CLAIMS:
+        found = numbers.everywhere(left, right, column)
+        cases = [numbers.difference(case, left, right, column).clear for case in numbers.cases]
+        of = f"of {len(cases)}"
+        counts = [f"{cases.count(1)} {of}", f"{cases.count(-1)} {of}"]
+        lines.append([claim, VERDICTS[found.clear], f"{found.mean:+.1f} ± {found.half:.1f}", *counts])
+    return _table(lines)
+
+
+def _table(lines: list[list[str]]) -> str:
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def _default(numbers: Numbers) -> str:
@@ -110,20 +159,7 @@ def _default(numbers: Numbers) -> str:
             if names
         ]
         told.append(f"By {title}, over all networks and optimizers, {'; '.join(parts)}.")
-    return " ".join(told)
-
-
-def _state(numbers: Numbers) -> str:
-    """In how many cases growing the state matters."""
-    told = []
-    for left, right in STATES:
-        for column, title in COLUMNS.items():
-            found = [numbers.difference(case, left, right, column).clear for case in numbers.cases]
-            better, worse = found.count(1), found.count(-1)
-            told.append(
-                f"{_name(left)}, {title}: clearly better in {better} of {len(found)} cases, clearly worse in {worse}."
-            )
-    return "Grown against reset: " + " ".join(told)
+    return "\n\n".join(told)
 
 
 def _and(names: list[str]) -> str:
