@@ -20,7 +20,7 @@ from benchmarks.experiment.data import SHIFT, TRAIN
 from benchmarks.experiment.numbers import Case, Numbers, middle, read, spread
 from benchmarks.experiment.runs import NEAR, PROCESSES, Settings
 from benchmarks.experiment.students import NOISE
-from benchmarks.experiment.training import BATCH, EVERY, GRID, LAST, RATES
+from benchmarks.experiment.training import BATCH, EVERY, GRID, RATES
 from onnx_net2net._version import __version__
 
 TEXT = Path(__file__).with_name("page.md")
@@ -72,7 +72,6 @@ def text(results: Path) -> str:
         "MACHINE": ", ".join(f"{name} {value}" for name, value in told.items() if name not in PROSE),
         "BATCH": BATCH,
         "EVERY": EVERY,
-        "LAST": LAST,
         "NEAR": f"{NEAR:.0%}",
         "NOISE": NOISE,
         "PIXELS": PIXELS,

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from benchmarks.experiment.data import Data, load
-from benchmarks.experiment.networks import NETWORKS
+from benchmarks.experiment.networks import NETWORKS, start
 from benchmarks.experiment.students import METHODS, SCRATCH, Method, Nursery, Student, Teacher, export
 from benchmarks.experiment.training import GRID, RATES, Curve, optimizer_for, train
 
@@ -156,8 +156,7 @@ def run(job: Job) -> list[Run]:
 def taught(job: Job, data: Data) -> tuple[Teacher, Run]:
     """The teacher, trained from its seed, and its curve."""
     kind, scale = NETWORKS[job.network]
-    torch.manual_seed(job.seed)
-    module = kind(scale)
+    module = start(kind(scale), job.seed)
     optimizer = optimizer_for(module, job.optimizer)
     curve = train(module, optimizer, data, job.teacher_steps, job.seed)
     example = data.seen[:4]
@@ -180,7 +179,7 @@ def _run(job: Job, method: Method, rate: float, student: Student, curve: Curve) 
 
 
 def tuned(tries: list[Run]) -> dict[Key, float]:
-    """For each method the rate with the best accuracy in the second half of training."""
+    """For each method the rate with the best accuracy in the last quarter of training."""
     found: dict[Key, dict[float, list[float]]] = defaultdict(lambda: defaultdict(list))
     for one in tries:
         found[one.key][one.rate].append(one.curve.late)

@@ -19,7 +19,7 @@ from onnx import ModelProto, numpy_helper
 from torch import Tensor, nn
 
 from benchmarks.experiment.data import Data, disturbed
-from benchmarks.experiment.networks import DEEPER, NETWORKS
+from benchmarks.experiment.networks import DEEPER, NETWORKS, start
 from onnx_net2net import Expansion, deepen, widen
 from onnx_net2net.torch import grow_training, to_tensors
 
@@ -128,7 +128,7 @@ class Nursery:
         makers: dict[str, Callable[[], Expansion]] = {PAD: self.padded, RANDOM: self.random_layers}
         if method.name == SCRATCH:
             module, _, _ = self.grown(UNEVEN if method.change == "wide" else IDENTITY)
-            return Student(anew(module, self.teacher.seed), None, 0.0)
+            return Student(start(module, self.teacher.seed), None, 0.0)
         if method.change == "none":
             module, optimizer = copy.deepcopy((self.teacher.module, self.teacher.optimizer))
             return Student(module, optimizer, 0.0)
@@ -227,12 +227,3 @@ def check(module: nn.Module, model: ModelProto, data: Data) -> None:
     module.eval()
     with torch.no_grad():
         np.testing.assert_allclose(module(images).numpy(), wanted, atol=1e-4 * float(np.abs(wanted).max()))
-
-
-def anew(module: nn.Module, seed: int) -> nn.Module:
-    """The same module, with weights as PyTorch starts them."""
-    torch.manual_seed(seed)
-    for part in module.modules():
-        if hasattr(part, "reset_parameters"):
-            part.reset_parameters()
-    return module
