@@ -12,7 +12,7 @@ import torch
 from benchmarks.experiment.data import Data, load
 from benchmarks.experiment.networks import NETWORKS, start
 from benchmarks.experiment.students import METHODS, SCRATCH, Method, Nursery, Student, Teacher, export
-from benchmarks.experiment.training import GRID, RATES, Curve, optimizer_for, train
+from benchmarks.experiment.training import GRID, OPTIMIZERS, RATES, Curve, optimizer_for, train
 
 PROCESSES = 2
 """Each with one thread."""
@@ -37,8 +37,8 @@ class Settings:
 
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
     tuning: tuple[int, ...] = (100,)
-    teacher_steps: Mapping[str, int] = field(default_factory=lambda: {"cnn": 1000, "inception": 600})
-    steps: Mapping[str, int] = field(default_factory=lambda: {"cnn": 600, "inception": 400})
+    teacher_steps: Mapping[str, int] = field(default_factory=lambda: {"cnn": 800, "inception": 500})
+    steps: Mapping[str, int] = field(default_factory=lambda: {"cnn": 500, "inception": 300})
     networks: tuple[str, ...] = ("inception", "cnn")
     methods: tuple[Method, ...] = METHODS
 
@@ -57,7 +57,7 @@ class Settings:
             )
             for seed in (self.tuning if rates is None else self.seeds)
             for network in self.networks
-            for optimizer in RATES
+            for optimizer in OPTIMIZERS
         ]
 
 
@@ -143,7 +143,13 @@ def run(job: Job) -> list[Run]:
     found = [first]
     for method, rate in job.students:
         student = nursery.make(method)
-        curve = train(student.module, at_rate(student, job.optimizer, rate), data, job.steps, 1000 + job.seed)
+        curve = train(
+            student.module,
+            at_rate(student, job.optimizer, rate * RATES[job.network, job.optimizer]),
+            data,
+            job.steps,
+            1000 + job.seed,
+        )
         found.append(_run(job, method, rate, student, curve))
     for one in found:
         scratch = [r for r in found if r.change == one.change and r.method == SCRATCH]
@@ -157,7 +163,7 @@ def taught(job: Job, data: Data) -> tuple[Teacher, Run]:
     """The teacher, trained from its seed, and its curve."""
     kind, scale = NETWORKS[job.network]
     module = start(kind(scale), job.seed)
-    optimizer = optimizer_for(module, job.optimizer)
+    optimizer = optimizer_for(module, job.optimizer, RATES[job.network, job.optimizer])
     curve = train(module, optimizer, data, job.teacher_steps, job.seed)
     example = data.seen[:4]
     teacher = Teacher(job.network, module, optimizer, export(module, example), example, job.seed)
@@ -166,9 +172,9 @@ def taught(job: Job, data: Data) -> tuple[Teacher, Run]:
 
 def at_rate(student: Student, name: str, rate: float) -> torch.optim.Optimizer:
     """The student's optimizer, new if there is none to take over, at its learning rate."""
-    optimizer = student.optimizer or optimizer_for(student.module, name)
+    optimizer = student.optimizer or optimizer_for(student.module, name, rate)
     for group in optimizer.param_groups:
-        group["lr"] = RATES[name] * rate
+        group["lr"] = rate
     return optimizer
 
 
