@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from datetime import date
 from pathlib import Path
@@ -163,4 +164,9 @@ def _rates(numbers: Numbers) -> str:
         for method in numbers.methods(change)
         if method != "teacher"
     ]
-    return table(["start", *(f"{network}, {optimizer}" for network, optimizer in numbers.cases)], rows)
+    exact = ("uneven", "even + noise", "scatter", "first", "identity")
+    chosen = [row[1:] for row in rows if row[0].partition(" (")[0] in exact]
+    taken = Counter(rate for row in chosen for rate in row)
+    counts = ", ".join(f"{taken[f'{rate:g}']} took {rate:g}" for rate in GRID)
+    head = ["start", *(f"{network}, {optimizer}" for network, optimizer in numbers.cases)]
+    return f"{table(head, rows)}\n\nOf the {taken.total()} choices for students that start as their teacher, {counts}."
