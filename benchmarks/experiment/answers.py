@@ -151,8 +151,8 @@ def _cost(numbers: Numbers) -> str:
         firsts.append(f"{sum(a < b for a, b in pairs)} of {len(pairs)} ({start[0]})")
     return (
         f"Planning, verification and the way back took {made[0]:.2f} s (wide) and {made[1]:.2f} s (deep) in the "
-        f"median,\nthe export left out. If the teacher has to be trained for it first, the student is at 99% of the best from\n"
-        f"scratch before scratch is in {' and '.join(firsts)} runs."
+        f"median,\nthe export left out. If the teacher has to be trained for it first, the student is at 99% of the "
+        f"best from\nscratch before scratch is in {' and '.join(firsts)} runs."
     )
 
 
