@@ -480,3 +480,12 @@ def test_terms_without_their_inner_units() -> None:
     assert outermost(Prod((c, Prod((a, b)))), 12, maps) == 2
     assert outermost(Sum((Prod((a, b)), Prod((c, b)))), 3, maps) == 10
     assert outermost(a, 2, maps) is None
+
+
+def test_what_is_only_looked_at_for_its_type_makes_no_ties() -> None:
+    teacher = model_of(
+        """(float[2,3] x) => (float[2,4] y) <float[3,6] w, float[6,4] v>
+        { h = MatMul(x, w)  a = Abs(h)  c = CastLike(a, h)  y = MatMul(c, v) }"""
+    )
+    growth = Growth(teacher, widen(teacher, factor=2).plan, initializers(teacher))
+    assert growth.optimizer({"w": {"exp_avg": np.ones((3, 6), np.float32)}})[1] == {}

@@ -76,6 +76,13 @@ class Idempotent:
 
 
 @dataclass(frozen=True, slots=True)
+class Unread:
+    """No number along ``over`` is read, only how many there are, or their type: any map is exact."""
+
+    over: Term
+
+
+@dataclass(frozen=True, slots=True)
 class Pin:
     """No axis in ``over`` may be resized."""
 
@@ -107,7 +114,7 @@ class Holds:
     sizes: tuple[Term, ...]
 
 
-Fact = Equal | OneOf | Contract | Uniform | Idempotent | Pin | Size | Holds
+Fact = Equal | OneOf | Contract | Uniform | Idempotent | Unread | Pin | Size | Holds
 
 
 def terms_of(fact: Fact) -> list[Term]:

@@ -13,7 +13,7 @@ from onnx_net2net.inference.absorb import locate
 from onnx_net2net.inference.axis_map import AxisInfo, AxisMap, Blame, Claim, Scaled, Slot, Written
 from onnx_net2net.inference.follow import Follower
 from onnx_net2net.inference.graph import Graph
-from onnx_net2net.inference.proto import FLOATS, label
+from onnx_net2net.inference.proto import label
 
 
 class Freezer:
@@ -153,7 +153,7 @@ class Freezer:
             into.uniform.append((self._dim(fact.over), blame))
             for axis in atoms(into.uniform[-1][0]):
                 into.axes[axis.name].uniform.append(blame)
-        elif isinstance(fact, Idempotent) and self.graph.dtype(self.graph.nodes[i].output[0]) in FLOATS:
+        elif isinstance(fact, Idempotent):
             for axis in atoms(self._dim(fact.over)):
                 into.axes[axis.name].idempotent.append(Blame(label(self.graph.nodes[i]), "takes the largest over it"))
         elif isinstance(fact, Size):

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from onnx_net2net.algebra.facts import Equal, Fact, Idempotent, Node
+from onnx_net2net.algebra.facts import Equal, Fact, Node, Unread
 from onnx_net2net.algebra.unify import Term
 from onnx_net2net.errors import Declined
 from onnx_net2net.rules._registry import always, register, rule
@@ -52,7 +52,7 @@ register("ThresholdedRelu", pointwise, POINTWISE, since=10, idempotent=lambda no
 
 @rule("CastLike", since=15, notation="X[...] like[any] -> Y[...]")
 def cast_like(node: Node) -> list[Fact]:
-    return [*broadcast(node.x(0), node.y()), *map(Idempotent, node.x(1))]
+    return [*broadcast(node.x(0), node.y()), *map(Unread, node.x(1))]
 
 
 @rule("Dropout", since=7, notation="X[...] -> Y[...] mask[...]")

@@ -1,6 +1,6 @@
 """Operators that make sequences of tensors, and those that read them."""
 
-from onnx_net2net.algebra.facts import Equal, Fact, Idempotent, Node, Pin, Size, Terms, normal_axis
+from onnx_net2net.algebra.facts import Equal, Fact, Node, Pin, Size, Terms, Unread, normal_axis
 from onnx_net2net.algebra.unify import concatenation
 from onnx_net2net.errors import Declined
 from onnx_net2net.rules._registry import rule
@@ -23,7 +23,7 @@ def concat_from_sequence(node: Node) -> list[Fact]:
 def sequence_at(node: Node) -> list[Fact]:
     members = _members(node)
     chosen = members[normal_axis(node.ints(1, "position")[0], len(members))]
-    rest: list[Fact] = [Idempotent(term) for terms in members for term in terms]
+    rest: list[Fact] = [Unread(term) for terms in members for term in terms]
     return [*(Equal(a, b) for a, b in zip(chosen, node.y(), strict=True)), *rest]
 
 
@@ -35,7 +35,7 @@ def sequence_construct(node: Node) -> list[Fact]:
 
 @rule("SequenceLength", since=11, notation="S of X_i[c...] -> the number of tensors")
 def sequence_length(node: Node) -> list[Fact]:
-    return [Idempotent(term) for terms in _members(node) for term in terms]
+    return [Unread(term) for terms in _members(node) for term in terms]
 
 
 @rule(

@@ -1,6 +1,6 @@
 """Operators that read shapes or make tensors of a given shape, and how sizes move through arithmetic on them."""
 
-from onnx_net2net.algebra.facts import Equal, Fact, Holds, Idempotent, Node, Pin, Size
+from onnx_net2net.algebra.facts import Equal, Fact, Holds, Node, Pin, Size, Unread
 from onnx_net2net.algebra.unify import product
 from onnx_net2net.rules._registry import follows, rule
 
@@ -19,7 +19,7 @@ def range_(node: Node) -> list[Fact]:
 @rule("Shape", notation="X[d...] -> the sizes of d")
 def shape(node: Node) -> list[Fact]:
     x = node.x(0)
-    return [Holds(x[slice(node.attr("start", 0), node.attr("end", len(x)))]), *map(Idempotent, x)]
+    return [Holds(x[slice(node.attr("start", 0), node.attr("end", len(x)))]), *map(Unread, x)]
 
 
 @rule("Size", notation="X[d...] -> the size of d*..")
