@@ -231,6 +231,11 @@ def wait_for(what: object, seconds: float = 60) -> object:
     raise AssertionError("it did not happen")
 
 
+def heed_interrupts() -> None:
+    """Jobs in the background inherit that they ignore them."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @LINUX
 @pytest.mark.parametrize(("how", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -9)])
 def test_an_end_from_outside_leaves_no_process_behind(how: signal.Signals, code: int, tmp_path: Path) -> None:
@@ -244,13 +249,16 @@ def test_an_end_from_outside_leaves_no_process_behind(how: signal.Signals, code:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509  # no threads here; jobs in the background ignore it
+        preexec_fn=heed_interrupts,  # noqa: PLW1509  # there are no threads here
     )
-    wait_for(lambda: children(running.pid) and list(kept.glob("*/*.onnx")))
-    (child,) = children(running.pid)
-    time.sleep(0.5)  # the model reaches onnxruntime
-    os.kill(running.pid, how)
-    out, words = running.communicate(timeout=60)
+    try:
+        wait_for(lambda: children(running.pid) and list(kept.glob("*/*.onnx")))
+        (child,) = children(running.pid)
+        time.sleep(0.5)  # the model reaches onnxruntime
+        os.kill(running.pid, how)
+        out, words = running.communicate(timeout=60)
+    finally:
+        running.kill()
     assert (running.returncode, out, words.strip()) == (code, "", "")
     wait_for(lambda: not Path(f"/proc/{child}").exists() or "zombie" in Path(f"/proc/{child}/status").read_text())
     if how == signal.SIGINT:
