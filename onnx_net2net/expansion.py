@@ -71,10 +71,12 @@ class Expansion:
         """Runs teacher and student and compares them; see `onnx_net2net.verify` for the options.
 
         With noise in the plan the student without it is compared. ``per_layer`` follows the plan from tensor to tensor.
+        A plan that changes something claims growth.
 
         Raises:
             MissingError: If onnxruntime or a provider is not there.
         """
+        options = {"grown": self.plan.changes, **options}
         verdict = verify(self.teacher, self.exact, plan=self.plan, **options)
         if not {"rtol", "atol"} & options.keys():  # what was held to another bar does not count for saving
             self._verdict = verdict

@@ -11,7 +11,7 @@ import onnxruntime
 import pytest
 from onnx import ModelProto, TensorProto, numpy_helper
 
-from onnx_net2net import MissingError, ModelError, UsageError, verify, widen
+from onnx_net2net import MissingError, ModelError, UsageError, Verdict, verify, widen
 from onnx_net2net.checking.upcast import upcast
 from tests.law import fill, parse
 from tests.networks import build
@@ -127,6 +127,36 @@ def test_given_tolerances_replace_the_measured_one() -> None:
     assert verify(network(), close, atol=1e-2)
     assert not verify(network(), close, atol=1e-4)
     assert verify(network(), close, rtol=1e-1)
+
+
+TWO = "(float[2,3] x) => (float[2,3] y, float[2,3] z) <float[1] k = {%s}> { y = Neg(x) a = Exp(x) z = Mul(a, k) }"
+
+
+def test_tolerances_are_given_by_output() -> None:
+    teacher, close = parse(TWO % "1.0"), parse(TWO % "1.001")
+    assert "output 'z'" in verify(teacher, close).reason
+    assert verify(teacher, close, rtol={"z": 2e-3})
+    assert verify(teacher, close, rtol={"*": 2e-3})
+    assert not verify(teacher, close, rtol={"y": 2e-3})
+    assert not verify(teacher, close, rtol={"z": 5e-4, "*": 2e-3})
+    needed = verify(teacher, close).outputs[1].needed
+    assert verify(teacher, close, rtol={"z": needed})
+    assert not verify(teacher, close, rtol={"z": needed * 0.999})
+    assert verify(teacher, close, atol={"z": 1.0})
+    with pytest.raises(UsageError, match=r"rtol \(w\): there is no such output"):
+        verify(teacher, close, rtol={"w": 1})
+    with pytest.raises(UsageError, match="nan is no tolerance"):
+        verify(teacher, close, atol=float("nan"))
+
+
+def test_a_claim_of_growth_is_checked() -> None:
+    teacher = network()
+    assert "nothing grew" in verify(teacher, teacher, grown=True).reason
+    assert verify(teacher, student(teacher), grown=True)
+    made = widen(teacher, factor=1.5)
+    made.exact = teacher
+    assert "nothing grew" in made.verify().reason
+    assert "no outputs" in Verdict().reason
 
 
 def test_inputs_samples_and_dims_are_taken() -> None:

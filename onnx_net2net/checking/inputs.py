@@ -101,7 +101,7 @@ def _drawn(
             known[size] = {**indexing(model, sizes), **given}
         return {v.name: draw(v, rng, dims, size, known[size].get(v.name), kind) for v in values}
 
-    plain = [sample("normal", SIZES[k % len(SIZES)] if vary else SIZES[0]) for k in range(samples)]
+    plain = [sample(ORDINARY[k % 2], SIZES[k % len(SIZES)] if vary else SIZES[0]) for k in range(samples)]
     last = SIZES[(samples - 1) % len(SIZES)] if vary else SIZES[0]
     return Samples(plain, {kind: sample(kind, last) for kind in (PROBES if probes else ())})
 
@@ -121,6 +121,8 @@ MOST = 2**31
 """Elements of an input that are drawn at most."""
 SIZES = (2, 2, 3, 5)
 """Sizes of dynamic dimensions, sample by sample, where none are given."""
+ORDINARY = ("normal", "positive")
+"""Kinds of samples, by turns: networks of images may hold units that only inputs from 0 to 1 reach."""
 PROBES = ("zeros", "large", "one-hot")
 """The probes."""
 LARGE = 100
@@ -143,7 +145,7 @@ def draw(
         dims: Sizes of dynamic dimensions, by symbol or by ``input:dim``.
         size: The size of all others.
         bounds: The values that it may have; by default those of its element type, or any.
-        kind: ``normal``, or the name of a probe.
+        kind: ``normal``, ``positive`` or the name of a probe.
     """
     tensor = value.type.tensor_type
     if not value.type.HasField("tensor_type") or tensor.elem_type == TensorProto.STRING:
@@ -187,6 +189,7 @@ def _one_hot(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
 
 _FREE: Mapping[str, Callable[[np.random.Generator, tuple[int, ...]], Array]] = {
     "normal": lambda rng, shape: rng.standard_normal(shape),
+    "positive": lambda rng, shape: rng.random(shape),
     "zeros": lambda rng, shape: np.zeros(shape),
     "large": lambda rng, shape: LARGE * rng.standard_normal(shape),
     "one-hot": _one_hot,
@@ -195,9 +198,9 @@ _FREE: Mapping[str, Callable[[np.random.Generator, tuple[int, ...]], Array]] = {
 
 def _bounded(kind: str, rng: np.random.Generator, shape: tuple[int, ...], within: Range) -> Array:
     """The same within a range: random values of it, what is nearest to zero, its ends, and one end in one place."""
-    if kind == "normal" and within.whole:
+    if kind in ORDINARY and within.whole:
         return rng.integers(math.ceil(within.low), math.floor(within.high) + 1, shape)
-    if kind == "normal":
+    if kind in ORDINARY:
         return rng.uniform(within.low, within.high, shape)
     if kind == "large":
         return rng.choice([within.low, within.high], shape)

@@ -5,6 +5,8 @@ How far its outputs are from the teacher's is what rounding alone may do, whatev
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from onnx import ModelProto
 
@@ -15,16 +17,21 @@ from onnx_net2net.planning.planner import complete
 from onnx_net2net.widening.apply import apply
 
 
-def permuted(model: ModelProto, seed: int) -> ModelProto | None:
-    """The model with the units of every axis that can grow shuffled; None if no axis can, or it cannot be analysed."""
-    rng = np.random.default_rng(seed)
+def permutations(model: ModelProto) -> Iterator[ModelProto]:
+    """The model with the units of every axis that can grow shuffled, again and again; never, if there is no such axis.
+
+    A model that cannot be analysed has none.
+    """
     try:
         found = infer(model)
-        axes = []
-        for name, info in found.axes.items():
-            n = info.axis.size
-            if not info.pins and info.initializers and n > 1:
-                axes.append(AxisPlan(name, n, n, tuple(rng.permutation(n).tolist()), (1.0,) * n))
-        return apply(model, complete(found, tuple(axes))) if axes else None
+        free = [
+            (name, info.axis.size)
+            for name, info in found.axes.items()
+            if not info.pins and info.initializers and info.axis.size > 1
+        ]
+        rng = np.random.default_rng(0)
+        while free:
+            axes = [AxisPlan(name, n, n, tuple(rng.permutation(n).tolist()), (1.0,) * n) for name, n in free]
+            yield apply(model, complete(found, tuple(axes)))
     except (ModelError, RequestError):
-        return None
+        return

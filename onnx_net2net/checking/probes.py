@@ -8,12 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Protocol
 
 import numpy as np
 
 from onnx_net2net.checking.inputs import Array, Feeds
+from onnx_net2net.checking.tolerance import Bars
 from onnx_net2net.checking.verdict import OutputVerdict
+
+ENOUGH = 2
+"""Permuted teachers that say how far rounding moves a probe."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,33 +38,28 @@ class Answer:
     notice: str = ""
 
 
-Limits = Callable[[int, float], tuple[float, float, float]]
-"""From an output's place and scale: what always passes, the factor to measured noise, and what never passes."""
-
-
 class Runs(Protocol):
     """What both models gave, by output and then by sample, the probes last."""
 
     mine: list[list[Array]]
     theirs: list[list[Array]]
-    yardsticks: list[list[list[Array]]]
+    yardsticks: dict[str, list[list[list[Array]]]]
     probes: tuple[str, ...]
     left_out: Mapping[str, str]
-    permuted: bool
 
     @property
     def plain(self) -> int:
         """How many samples are no probes."""
 
-    def add_permuted(self) -> None:
-        """Adds yardsticks that are only asked where something differs."""
+    def ask(self, permuted: int) -> bool:
+        """Adds yardsticks, up to so many permuted teachers in all."""
 
     def moved(self) -> list[list[Array]]:
         """The teacher's outputs on probes that are moved by as little as rounding is."""
 
 
 def judge(
-    runs: Runs, outputs: Sequence[OutputVerdict], fixed: Collection[str], limits: Limits
+    runs: Runs, outputs: Sequence[OutputVerdict], fixed: Collection[str], bars: Bars
 ) -> tuple[tuple[OutputVerdict, ...], tuple[str, ...]]:
     """The verdicts with what the probes say of the outputs that have passed so far, and notices of what does not count.
 
@@ -67,7 +67,7 @@ def judge(
         runs: What was run.
         outputs: What ordinary samples say.
         fixed: Outputs that are constants.
-        limits: What the probes of an output are held to.
+        bars: What outputs are held to.
     """
     notices = [f"{probe}: left out, {why}" for probe, why in runs.left_out.items()]
     sensitive: list[list[Array]] = []
@@ -75,12 +75,11 @@ def judge(
     for place, output in enumerate(outputs):
         found = output
         for k, probe in enumerate(() if output.name in fixed or output.failure else runs.probes):
-            said = _ask(runs, place, k, limits, [])
+            said = _ask(runs, place, k, partial(bars.of_probes, output.name), [])
             if said.failure:
-                if not runs.permuted:
-                    runs.add_permuted()
+                runs.ask(ENOUGH)
                 sensitive = sensitive or runs.moved()
-                said = _ask(runs, place, k, limits, [sensitive[place][k]])
+                said = _ask(runs, place, k, partial(bars.of_probes, output.name), [sensitive[place][k]])
             if said.notice:
                 notices.append(f"{probe}: left out for output '{output.name}', {said.notice}")
                 continue
@@ -94,12 +93,14 @@ def judge(
     return tuple(result), tuple(notices)
 
 
-def _ask(runs: Runs, place: int, k: int, limits: Limits, more: Sequence[Array]) -> Answer:
+def _ask(
+    runs: Runs, place: int, k: int, limits: Callable[[float], tuple[float, float, float]], more: Sequence[Array]
+) -> Answer:
     """What probe ``k`` says of the output in a place."""
     at, plain = runs.plain + k, runs.mine[place][: runs.plain]
     scale = min(float(np.abs(np.asarray(value, np.float64)).max(initial=0.0)) for value in plain)
-    others = [*(yardstick[place][at] for yardstick in runs.yardsticks), *more]
-    return answer(runs.mine[place][at], runs.theirs[place][at], others, scale, *limits(place, scale))
+    others = [*(run[place][at] for way in runs.yardsticks.values() for run in way), *more]
+    return answer(runs.mine[place][at], runs.theirs[place][at], others, scale, *limits(scale))
 
 
 def answer(

@@ -3,33 +3,35 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-from onnx import ModelProto
+from onnx import ModelProto, TensorProto, helper
 
+from onnx_net2net.checking.claims import SAME, constants, grew, interface, weights
+from onnx_net2net.checking.compare import compare, equal
 from onnx_net2net.checking.device import device_of, examine
 from onnx_net2net.checking.histogram import histogram
-from onnx_net2net.checking.inputs import Array, Bounds, Feeds, Inputs, Samples, graph_inputs, samples_for
+from onnx_net2net.checking.inputs import Bounds, Feeds, Inputs, samples_for
 from onnx_net2net.checking.layers import Layers, compare_layers
-from onnx_net2net.checking.permuted import permuted
-from onnx_net2net.checking.probes import Limits, judge, moved, runnable
+from onnx_net2net.checking.probes import judge
 from onnx_net2net.checking.process import runner
-from onnx_net2net.checking.runtime import NoKernel, Runner, Stopped, available, run_on
+from onnx_net2net.checking.runs import FIRST, MORE, Runs, fits, run_probed
+from onnx_net2net.checking.runtime import available
 from onnx_net2net.checking.sources import write
-from onnx_net2net.checking.upcast import upcast
-from onnx_net2net.checking.verdict import CEILING, FLOOR, NOISE_FACTOR, OutputVerdict, Verdict, compare, equal
+from onnx_net2net.checking.tolerance import Bars, Tolerance, check_names, working_type
+from onnx_net2net.checking.upcast import HALF
+from onnx_net2net.checking.verdict import OutputVerdict, Verdict
 from onnx_net2net.errors import ModelError, RequestError
 from onnx_net2net.io import Model, load
 from onnx_net2net.planning.plan import Plan, check_teacher
 from onnx_net2net.steps import images, start
 
-PERMUTED = 2
-"""Permuted teachers that are asked where graph optimisations show too little noise."""
+LEAST, MOST, WORK = 3, 16, 2**27
+"""Samples at least and at most, and what they come to times the weights of the model."""
 
 
 def verify(
@@ -37,11 +39,11 @@ def verify(
     student: Model,
     *,
     inputs: Inputs = None,
-    samples: int = 3,
+    samples: int | None = None,
     seed: int = 0,
     providers: Sequence[str] = ("cpu",),
-    rtol: float | None = None,
-    atol: float | None = None,
+    rtol: Tolerance = None,
+    atol: Tolerance = None,
     dims: Mapping[str, int] | None = None,
     plan: Plan | str | None = None,
     per_layer: bool | None = False,
@@ -52,6 +54,7 @@ def verify(
     ranges: Bounds | None = None,
     probes: bool = True,
     save_inputs: str | os.PathLike[str] | None = None,
+    grown: bool = False,
 ) -> Verdict:
     """Compares two models on the same inputs.
 
@@ -61,11 +64,12 @@ def verify(
         inputs: Inputs by name, several such samples, or where they are: an ``.npz`` file, a folder of ``.npy`` files
             or of ONNX test data, or ``module:function``. By default seeded normal values, and integers in the range
             that the nodes which read them allow.
-        samples: How many samples to draw.
+        samples: How many samples to draw; by default 16, down to 3 for models of more than 8 million weights.
         seed: Seed of the draws.
         providers: ``cpu``, ``cuda`` or onnxruntime's own names.
-        rtol: Relative tolerance in place of the measured one: |a - b| <= atol + rtol * max|a|.
-        atol: Absolute tolerance in place of the measured one.
+        rtol: Relative tolerance in place of the measured one: |a - b| <= atol + rtol * max|a|. A number, or numbers
+            by output, ``*`` being the rest.
+        atol: Absolute tolerance in place of the measured one, in the same way.
         dims: Sizes of dynamic dimensions, by symbol or by ``input:dim``.
         plan: The plan that made the student, which says where the teacher's tensors are in it.
         per_layer: Whether to compare all tensors on the way too, in ``Verdict.layers``: by the plan, or without one
@@ -78,37 +82,42 @@ def verify(
         probes: Whether to compare on zeros, large and one-hot values too, where inputs are drawn. A probe on which
             the teacher gives NaN, or its own rounding moves it too far, is left out with a notice.
         save_inputs: An ``.npz`` file to write the samples to.
+        grown: Whether the student claims to be larger than its teacher; one that is not then fails.
 
     Returns:
-        A verdict for each output. An output passes if max|a-b| / max|a| is at most 1e-5 (float16 2e-3,
-        bfloat16 2e-2), or 20 times what graph optimisations alone change, or where that is not enough 20 times
-        what another order of the teacher's own units changes, whichever is larger and never more than 1e-2.
-        NaN, Inf, no outputs, or outputs that change less between inputs than the tolerance allows fail: they
-        would prove nothing.
+        A verdict for each output. An output passes if max|a-b| / max|a| is at most ten times the rounding that was
+        measured: what graph optimisations change in the teacher, or another order of its units, whichever is more.
+        2e-6 (float64 1e-12, float16 2e-3, bfloat16 2e-2) always pass, more than 1e-3 (float16 2e-2, bfloat16 1e-1)
+        never does; see docs/mutations.md. NaN, Inf, no outputs, or outputs that change less between inputs than the
+        tolerance allows fail: they would prove nothing.
 
     Raises:
         MissingError: If onnxruntime or a provider is not there.
         ModelError: If a model cannot be run.
         RequestError: If the plan was made for another teacher.
+        UsageError: If a tolerance is for an output that is not there.
     """
     with runner(isolate, timeout, max_memory) as runtime:
         first, second = load(teacher), load(student)
         made = Plan.from_json(plan) if isinstance(plan, str) else plan
         if made is not None:
             check_teacher(made, start(first, made))
+        for tolerance, option in ((rtol, "rtol"), (atol, "atol")):
+            check_names(tolerance, (value.name for value in first.graph.output), option)
         names = available(runtime, providers)
         device = device_of(names, strict)
-        mismatch = _interface(first, second)
+        mismatch = interface(first, second) or (SAME if grown and not grew(first, second) else "")
         if mismatch:
             return Verdict(failure=mismatch, providers=tuple(names))
-        draw = partial(samples_for, first, inputs, samples, seed, dims or {}, ranges=ranges, probes=probes)
+        count = enough(first) if samples is None else samples
+        draw = partial(samples_for, first, inputs, count, seed, dims or {}, ranges=ranges, probes=probes)
         chosen = draw()
-        if inputs is None and not _fits(runtime, first, chosen.plain, names):
+        if inputs is None and not fits(runtime, first, chosen.plain, names):
             chosen = draw(vary=False)
         if save_inputs is not None:
             write(chosen, Path(save_inputs))
-        runs = _run_probed(runtime, first, second, chosen, names)
-        verdict = _judge(runs, rtol, atol)
+        runs = run_probed(runtime, first, second, chosen, names)
+        verdict = _judge(runs, _bars(runs, first, rtol, atol), quick=enough(first) < MOST)
         if device:
             models = {"teacher": runs.teacher, "student": runs.student}
             seen = examine(runtime, models, runs.ordinary(runs.mine), runs.feeds[: runs.plain], names, strict)
@@ -119,24 +128,58 @@ def verify(
         return verdict
 
 
-def _judge(runs: _Runs, rtol: float | None, atol: float | None) -> Verdict:
-    """The verdict on what both models gave."""
+def enough(model: ModelProto) -> int:
+    """How many samples to draw where nobody says: more would find units that are seldom active, and take longer."""
+    return min(MOST, max(LEAST, WORK // max(1, weights(model))))
+
+
+def _bars(runs: Runs, declared: ModelProto, rtol: Tolerance, atol: Tolerance) -> Bars:
+    """What outputs are held to, by the types that the teacher declares, or else gives, and computes in."""
+    columns = zip(declared.graph.output, runs.mine, strict=True)
+    kinds = {value.name: value.type.tensor_type.elem_type or _type_of(column) for value, column in columns}
+    worked = {
+        name: TensorProto.FLOAT if runs.raised and kind in HALF else working_type(kind, runs.teacher)
+        for name, kind in kinds.items()
+    }
+    return Bars(kinds, worked, rtol, atol)
+
+
+def _type_of(values: Sequence[object]) -> int:
+    """ONNX's number of the element type of an output; 0 if it is none."""
+    found = values[0] if values else None
+    return helper.np_dtype_to_tensor_dtype(found.dtype) if isinstance(found, np.ndarray) else 0
+
+
+def _judge(runs: Runs, bars: Bars, *, quick: bool) -> Verdict:
+    """The verdict on what both models gave; ``quick`` asks permuted teachers only where an output fails."""
     names = tuple(runs.providers)
-    fixed = _constants(runs.teacher) & _constants(runs.student)
-    if fixed >= {value.name for value in runs.teacher.graph.output}:
+    fixed = constants(runs.teacher) & constants(runs.student)
+    if fixed >= bars.kinds.keys():
         return Verdict(failure="all outputs are constants, which proves nothing", providers=names)
-    outputs = _compare_all(runs, fixed, rtol, atol)
-    if rtol is None and atol is None and any(o.failure and o.max_rel <= CEILING for o in outputs):
-        runs.add_permuted()
-        outputs = _compare_all(runs, fixed, rtol, atol)
-    outputs, notices = judge(runs, outputs, fixed, _limits(runs, rtol, atol))
+    outputs: tuple[OutputVerdict, ...] = ()
+    for permuted in (0, FIRST, FIRST + MORE) if quick else (FIRST, FIRST + MORE):
+        if runs.ask(permuted) or not outputs:
+            outputs = _compare_all(runs, bars, fixed)
+        if not any(o.failure and o.noises and bars.may_pass(o.name, o.max_rel) for o in outputs):
+            break
+    outputs, notices = judge(runs, outputs, fixed, bars)
     columns = zip(outputs, runs.ordinary(runs.mine), runs.ordinary(runs.theirs), strict=True)
     outputs = tuple(replace(output, histogram=histogram(a, b)) for output, a, b in columns)
     return Verdict(outputs, "", runs.plain, names, runs.raised, notices=notices)
 
 
+def _compare_all(runs: Runs, bars: Bars, fixed: Collection[str]) -> tuple[OutputVerdict, ...]:
+    """How each output compares on the samples that are no probes."""
+    n, verdicts = runs.plain, []
+    for at, name in enumerate(bars.kinds):
+        mine, theirs = runs.mine[at][:n], runs.theirs[at][:n]
+        others = {way: [outputs[at][:n] for outputs in ways] for way, ways in runs.yardsticks.items()}
+        verdicts.append(equal(name, mine, theirs) if name in fixed else compare(name, mine, theirs, others, bars))
+    return tuple(verdicts)
+
+
 def _layers(
-    runs: _Runs, feeds: Sequence[Feeds], teacher: ModelProto, plan: Plan | None, *, wanted: bool
+    runs: Runs, feeds: Sequence[Feeds], teacher: ModelProto, plan: Plan | None, *, wanted: bool
 ) -> Layers | None:
     """All tensors on the way; where nobody asked, those up to the first that diverges, or None if that is hard."""
     try:
@@ -146,185 +189,3 @@ def _layers(
         if wanted:
             raise
         return None
-
-
-@dataclass(slots=True)
-class _Runs:
-    """What both models give, output by output and sample by sample.
-
-    Attributes:
-        runtime: onnxruntime.
-        teacher: The teacher as it was run.
-        student: The student as it was run.
-        feeds: The samples, the probes last.
-        probes: Names of the probes.
-        left_out: Probes that the teacher cannot run, and why.
-        providers: Where it ran.
-        raised: Whether half types were raised to float32, as onnxruntime has no kernels for them.
-        mine: The teacher's outputs.
-        theirs: The student's.
-        yardsticks: The teacher's, computed in ways that only rounding tells apart.
-    """
-
-    runtime: Runner
-    teacher: ModelProto
-    student: ModelProto
-    feeds: Sequence[Feeds]
-    providers: Sequence[str]
-    raised: bool
-    mine: list[list[Array]]
-    theirs: list[list[Array]]
-    yardsticks: list[list[list[Array]]]
-    probes: tuple[str, ...] = ()
-    left_out: Mapping[str, str] = field(default_factory=dict)
-    permuted: bool = False
-
-    @property
-    def plain(self) -> int:
-        """How many samples are no probes."""
-        return len(self.feeds) - len(self.probes)
-
-    def showing(self, failed: set[str]) -> list[Feeds]:
-        """The samples that are no probes, and the probes on which an output fails."""
-        names = [""] * self.plain + list(self.probes)
-        return [feed for name, feed in zip(names, self.feeds, strict=True) if not name or name in failed]
-
-    def ordinary(self, columns: list[list[Array]]) -> list[list[Array]]:
-        """Outputs on the samples that are no probes."""
-        return [column[: self.plain] for column in columns]
-
-    def add_permuted(self) -> None:
-        """Adds the permuted teacher to the yardsticks, where the teacher can be permuted."""
-        self.permuted = True
-        for seed in range(PERMUTED):
-            model = permuted(self.teacher, seed)
-            if model is not None:
-                self.yardsticks.append(run_on(self.runtime, model, self.feeds, self.providers))
-
-    def moved(self) -> list[list[Array]]:
-        """The teacher's outputs on probes that are moved by as little as rounding is, by output and probe."""
-        probes = dict(zip(self.probes, self.feeds[self.plain :], strict=True))
-        return run_on(self.runtime, self.teacher, moved(probes), self.providers)
-
-
-def _compare_all(runs: _Runs, fixed: set[str], rtol: float | None, atol: float | None) -> tuple[OutputVerdict, ...]:
-    kinds = {value.name: value.type.tensor_type.elem_type for value in runs.teacher.graph.output}
-    columns = zip(kinds.items(), runs.mine, runs.theirs, zip(*runs.yardsticks, strict=True), strict=True)
-    n = runs.plain
-    return tuple(
-        equal(name, a, b)
-        if name in fixed
-        else compare(name, kind, a[:n], b[:n], [other[:n] for other in others], rtol, atol)
-        for (name, kind), a, b, others in columns
-    )
-
-
-def _limits(runs: _Runs, rtol: float | None, atol: float | None) -> Limits:
-    """What the probes of an output are held to, from its place and its scale on ordinary samples."""
-    kinds = [value.type.tensor_type.elem_type for value in runs.teacher.graph.output]
-
-    def limits(place: int, scale: float) -> tuple[float, float, float]:
-        if rtol is not None or atol is not None:
-            own = (rtol or 0.0) + (atol or 0.0) / (scale or 1.0)
-            return own, NOISE_FACTOR, own
-        floor = FLOOR.get(kinds[place], 1e-5)
-        return floor, NOISE_FACTOR, max(CEILING, floor)
-
-    return limits
-
-
-def _interface(first: ModelProto, second: ModelProto) -> str:
-    """How the inputs and outputs of two models differ, or an empty string."""
-    if not first.graph.output:
-        return "no outputs were compared"
-    for model in (first, second):
-        if len({value.name for value in model.graph.output}) < len(model.graph.output):
-            raise ModelError("two outputs have one name", "give every tensor a name of its own", op="graph output")
-    for kind in ("input", "output"):
-        a, b = ({v.name: v for v in getattr(m.graph, kind)} for m in (first, second))
-        if kind == "input":
-            a, b = ({v.name: v for v in graph_inputs(m)} for m in (first, second))
-        if a.keys() != b.keys():
-            return f"the {kind}s differ: {sorted(a.keys() ^ b.keys())}"
-        for name in a:
-            if a[name].type.tensor_type.elem_type != b[name].type.tensor_type.elem_type:
-                return f"{kind} '{name}' differs in type"
-    return ""
-
-
-def _fits(runtime: Runner, model: ModelProto, feeds: Sequence[Feeds], providers: Sequence[str]) -> bool:
-    """Whether the teacher runs at all sizes that were drawn for its dynamic dimensions."""
-    shapes = [{name: value.shape for name, value in feed.items()} for feed in feeds]
-    if all(shape == shapes[0] for shape in shapes):
-        return True
-    try:
-        run_on(runtime, model, feeds, providers, optimise=False)
-    except Stopped:
-        raise
-    except ModelError:
-        return False
-    except NoKernel:
-        return True
-    return True
-
-
-def _run_probed(
-    runtime: Runner, teacher: ModelProto, student: ModelProto, samples: Samples, providers: Sequence[str]
-) -> _Runs:
-    """Runs all samples; without the probes that the teacher cannot run, if there are such.
-
-    Raises:
-        ModelError: If a model cannot be run.
-    """
-    left_out: dict[str, str] = {}
-
-    def ask(feed: Feeds) -> None:
-        with suppress(NoKernel):  # which has nothing to do with the numbers
-            run_on(runtime, teacher, [feed], providers)
-
-    try:
-        runs = _run_all(runtime, teacher, student, samples.feeds, providers)
-    except Stopped:
-        raise
-    except ModelError:
-        left_out = runnable(samples.probes, ask, ModelError)
-        if not left_out:
-            raise
-        samples = Samples(samples.plain, {name: f for name, f in samples.probes.items() if name not in left_out})
-        runs = _run_all(runtime, teacher, student, samples.feeds, providers)
-    runs.probes, runs.left_out = tuple(samples.probes), left_out
-    return runs
-
-
-def _run_all(
-    runtime: Runner, teacher: ModelProto, student: ModelProto, feeds: Sequence[Feeds], providers: Sequence[str]
-) -> _Runs:
-    """Runs the teacher, the teacher without graph optimisations, and the student.
-
-    Raises:
-        ModelError: If one cannot be run.
-    """
-    raised = False
-    while True:
-        try:
-            mine = run_on(runtime, teacher, feeds, providers)
-            plain = run_on(runtime, teacher, feeds, providers, optimise=False)
-            theirs = run_on(runtime, student, feeds, providers, who="student")
-            return _Runs(runtime, teacher, student, feeds, providers, raised, mine, theirs, [plain])
-        except NoKernel as error:
-            if raised:
-                wrong = f"onnxruntime has no kernel for an operator and its type ({error})"
-                raise ModelError(wrong, "verify it with another provider, or go without", op="model") from error
-        raised = True
-        feeds = [{name: _widened(value) for name, value in feed.items()} for feed in feeds]
-        teacher, student = upcast(teacher), upcast(student)
-
-
-def _constants(model: ModelProto) -> set[str]:
-    """Outputs that are constants of the model, which cannot react to an input."""
-    made = {name for node in model.graph.node for name in node.output if any(node.input)}
-    return {value.name for value in model.graph.output} - made - {value.name for value in graph_inputs(model)}
-
-
-def _widened(value: Array) -> Array:
-    return value.astype(np.float32) if value.dtype.name in ("bfloat16", "float16") else value

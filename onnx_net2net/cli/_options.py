@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import re
 import zipfile
@@ -58,6 +59,20 @@ def ranges_of(given: Iterable[str]) -> dict[str, tuple[float, float]]:
     """Smallest and largest value of inputs by name."""
     found = pairs(given, "--range", f"{NUMBER}:{NUMBER}", "NAME=LOW:HIGH")
     return {name: (float(text.partition(":")[0]), float(text.partition(":")[2])) for name, text in found.items()}
+
+
+def tolerances(given: Iterable[str], option: str) -> float | dict[str, float] | None:
+    """``R`` for all outputs, ``NAME=R`` for one, or both."""
+    named = pairs((text if "=" in text else f"*={text}" for text in given), option, "[^=]+", "NAME=R")
+    found = {name: _amount(text, option) for name, text in named.items()}
+    return found["*"] if found.keys() == {"*"} else found or None
+
+
+def _amount(text: str, option: str) -> float:
+    with contextlib.suppress(ValueError):
+        if float(text) >= 0:
+            return float(text)
+    raise UsageError(f"{text!r} is not a number from 0 on", "write R or NAME=R", op=option)
 
 
 def kernels(text: str | None) -> list[tuple[int, ...]] | None:

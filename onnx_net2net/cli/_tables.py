@@ -250,14 +250,30 @@ def _blocks(inspection: Inspection, detailed: bool) -> Table:
 
 
 def verdict_report(document: Mapping[str, Any]) -> list[RenderableType]:
-    """Every output with its differences, and the result in a line."""
+    """Every output with its differences, then with what else was measured, and the result in a line."""
+    if not document["outputs"]:
+        return [verdict_line(document)]
     table = table_of("output", "max_abs", "max_rel", "tolerance", "result", right=(1, 2, 3))
+    more = table_of("output", "mean_abs", "ulps", "cosine", "top1", "noise", "shown by", right=(1, 2, 3, 4, 5))
     for output in document["outputs"]:
         failure = output.get("failure", "")
         numbers = [f"{output[key]:.3g}" for key in ("max_abs", "max_rel", "tolerance")]
         table.add_row(output["name"], *numbers, Text(failure, "red") if failure else Text("equal", "green"))
+        numbers = [_number(key, output[key]) for key in ("mean_abs", "ulps", "cosine", "top1", "noise")]
+        more.add_row(output["name"], *numbers, output["yardstick"] or "-")
     notices = [Text(notice, "yellow") for notice in document["notices"]]
-    return [*([table] if document["outputs"] else []), *notices, verdict_line(document)]
+    return [table, more, *notices, verdict_line(document)]
+
+
+def _number(key: str, value: float | None) -> str:
+    """A metric as text; a cosine as what it lacks to one, since it is always near it."""
+    if value is None:
+        return "-"
+    if key == "top1":
+        return f"{value:.1%}"
+    if key == "cosine":
+        return f"1-{1 - value:.1e}" if value < 1 else "1"
+    return f"{value:,}" if key == "ulps" else f"{value:.3g}"
 
 
 def growth_document(growth: Course, inexact: Mapping[str, str], output: str | None) -> dict[str, Any]:

@@ -9,7 +9,6 @@ import click
 
 from onnx_net2net.cli import _reports
 from onnx_net2net.cli._options import (
-    AMOUNT,
     COUNT,
     FILE,
     JSON,
@@ -23,6 +22,7 @@ from onnx_net2net.cli._options import (
     sizes_of,
     talker,
     together,
+    tolerances,
 )
 from onnx_net2net.errors import MissingError, ModelError, NotEquivalentError, RequestError
 
@@ -44,8 +44,9 @@ INPUTS = together(
 @click.argument("student", type=FILE)
 @click.option("--provider", multiple=True, metavar="cpu|cuda", help="Where to run (default cpu). Repeatable.")
 @INPUTS
-@click.option("--rtol", type=AMOUNT, metavar="R", help="Relative tolerance, in place of the measured one.")
-@click.option("--atol", type=AMOUNT, metavar="A", help="Absolute tolerance, in place of the measured one.")
+@click.option("--rtol", multiple=True, metavar="[NAME=]R", help="Relative tolerance [of an output]. Repeatable.")
+@click.option("--atol", multiple=True, metavar="[NAME=]A", help="Absolute tolerance [of an output]. Repeatable.")
+@click.option("--grown", is_flag=True, help="Fail if STUDENT is no larger than TEACHER.")
 @click.option("--per-layer", is_flag=True, help="Compare every tensor on the way, and draw how the error grows.")
 @click.option("--plan", type=FILE, metavar="IN.json", help="The student's plan, to match tensors by.")
 @click.option("--strict", is_flag=True, help="Fail if a node that computes does not run on the first provider.")
@@ -82,6 +83,8 @@ def check(
     chosen["plan"] = Path(plan).read_text("utf-8", "replace") if plan else None
     chosen["max_memory"] = bytes_of(max_memory, "--max-memory")
     chosen["isolate"] = True
+    for option in {"rtol", "atol"} & chosen.keys():
+        chosen[option] = tolerances(chosen[option], f"--{option}")
     _reports.check_targets({**reports, "--save-inputs": given["save_inputs"]}, [teacher, student], inputs)
     try:
         with say.stage("reading"):
