@@ -15,8 +15,8 @@ import numpy as np
 import onnx
 import onnxruntime
 
+from onnx_net2net.checking.runs import PLAIN, SHUFFLED
 from onnx_net2net.checking.tolerance import CEILING, FACTOR, FLOOR
-from onnx_net2net.checking.verify import PLAIN, SHUFFLED
 
 if TYPE_CHECKING:
     from benchmarks.mutations import Row

@@ -14,6 +14,7 @@ import os
 import sys
 import time
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from benchmarks import mutation_page as pages
 from benchmarks import subjects
 from onnx_net2net import ModelError, Verdict, verify
 from onnx_net2net.checking.inputs import samples_for
-from onnx_net2net.checking.permuted import permuted
+from onnx_net2net.checking.permuted import permutations
 from onnx_net2net.checking.runtime import Here, run_on
 
 INPUTS = 100
@@ -107,12 +108,11 @@ class Health:
     def measured(self) -> tuple[list[dict[str, np.ndarray]], Outputs, list[float]]:
         """The inputs, what the student gives, and the teacher's rounding output by output."""
         if self.known is None:
-            feeds = samples_for(self.teacher, None, INPUTS, 1000, self.dims, vary=False)
+            feeds = samples_for(self.teacher, None, INPUTS, 1000, self.dims, vary=False).plain
             runtime = Here()
             mine = run_on(runtime, self.teacher, feeds, CPU)
             others = [run_on(runtime, self.teacher, feeds, CPU, optimise=False)]
-            models = (permuted(self.teacher, seed) for seed in range(2))
-            others += [run_on(runtime, model, feeds, CPU) for model in models if model is not None]
+            others += [run_on(runtime, model, feeds, CPU) for model in islice(permutations(self.teacher), 2)]
             noise = [max(apart(a, other[at]) for other in others) for at, a in enumerate(mine)]
             self.known = feeds, run_on(runtime, self.student, feeds, CPU), noise
         return self.known
@@ -162,7 +162,7 @@ def main() -> int:
     for job in range(given.jobs):
         cores.put(sorted(os.sched_getaffinity(0))[job % len(os.sched_getaffinity(0))])
     with context.Pool(given.jobs, settle, (cores,)) as pool:
-        tasks = [(name, False, 1 if given.quick else 2) for name in models]
+        tasks = [(name, False, 1) for name in models]
         tasks += [(name, True, 1) for name in subjects.QUICK]
         rows = [row for part in pool.imap_unordered(mutate, tasks) for row in part]
         wanted = [(n, 2 * count, given.quick) for n in range(2 * count)]  # some networks have nothing that grows

@@ -31,7 +31,8 @@ SAMPLE = """
     inception.dynamo_raw lstm.torchscript mobilenet_v3.dynamo_raw resnet.torchscript_raw resnext.torchscript
     segformer.dynamo shufflenet_v2.dynamo super_resolution.torchscript unet.torchscript vit.dynamo
 """.split()
-"""Files of models/exports with every operator that a kind of damage needs."""
+"""Files of models/exports that correct students are made of, each in five ways."""
+OWN = ("digits_cnn", "digits_mlp", "quantised")
 
 
 @dataclass(frozen=True)
@@ -44,8 +45,8 @@ class Subject:
 
 
 def names(quick: bool) -> list[str]:
-    """Teachers for mutants."""
-    return list(QUICK) if quick else ["digits_cnn", "digits_mlp", "quantised", *SAMPLE]
+    """Teachers for mutants: all of models/, and a quantised network."""
+    return list(QUICK) if quick else [*OWN, *EXPORTS]
 
 
 def teacher(name: str) -> ModelProto:
@@ -83,7 +84,7 @@ def mutants(made: Expansion, seeds: int) -> Iterator[tuple[str, int, ModelProto]
 def correct(count: int, quick: bool) -> list[Subject]:
     """Correct students: of every network that mutants are made of, then of random networks."""
     made: list[Subject] = []
-    for name in names(quick):
+    for name in QUICK if quick else (*OWN, *SAMPLE):
         made.append(Subject(f"{name} wider and deeper", functools.partial(student, name), dims(name)))
         for split in SPLITS:
             make = functools.partial(_wider, name, split)

@@ -58,7 +58,7 @@ def test_damage_is_caught(kind: str) -> None:
 
 def damage(made: Expansion, mutant: onnx.ModelProto) -> float | None:
     """How far a mutant is from the correct student on other inputs; None if it does not run."""
-    feeds = samples_for(made.teacher, None, 20, 99, DIMS, vary=False)
+    feeds = samples_for(made.teacher, None, 20, 99, DIMS, vary=False).plain
     try:
         (mine,), (theirs,) = (run_on(Here(), model, feeds, CPU) for model in (made.exact, mutant))
     except ModelError:
