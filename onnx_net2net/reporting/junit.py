@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 from xml.etree import ElementTree
 
-from onnx_net2net.reporting.text import headline, number, runs
+from onnx_net2net.reporting.text import headline, measures, runs
 
 FOREIGN = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """Characters that XML cannot hold, not even escaped."""
@@ -43,7 +43,7 @@ def junit(document: Mapping[str, Any]) -> bytes:
 
 
 def _numbers(output: Mapping[str, Any]) -> str:
-    return ", ".join(f"{key} {number(output[key])}" for key in ("max_abs", "max_rel", "tolerance"))
+    return ", ".join(f"{key} {value}" for key, value in measures(output).items())
 
 
 def _text(text: str) -> str:

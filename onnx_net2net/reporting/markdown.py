@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from onnx_net2net.reporting.text import headline, layers, number, runs, sizes
+from onnx_net2net.reporting.text import MEASURES, headline, layers, measures, runs, sizes
 
 
 def markdown(document: Mapping[str, Any]) -> str:
@@ -20,8 +20,10 @@ def markdown(document: Mapping[str, Any]) -> str:
     if document["reason"]:
         lines += [f"**{plain(document['reason'])}**", ""]
     if document["outputs"]:
-        rows = [[plain(o["name"]), *_numbers(o), plain(o.get("failure") or "equal")] for o in document["outputs"]]
-        lines += _table(["output", "max_abs", "max_rel", "tolerance", "result"], rows)
+        rows = [
+            [plain(o["name"]), *measures(o).values(), plain(o.get("failure") or "equal")] for o in document["outputs"]
+        ]
+        lines += _table(["output", *MEASURES, "result"], rows)
     first = next((tensor for tensor in layers(document) if tensor.get("failure")), None)
     if first:
         lines += [f"First tensor that differs: {plain(first['name'])} ({plain(first['op'])}).", ""]
@@ -37,10 +39,6 @@ def plain(text: str) -> str:
     return re.sub(r"([\\`*_{}\[\]<>|#~&])", r"\\\1", " ".join(text.split()))
 
 
-def _numbers(output: Mapping[str, Any]) -> list[str]:
-    return [number(output[key]) for key in ("max_abs", "max_rel", "tolerance")]
-
-
 def _table(titles: list[str], rows: list[list[str]]) -> list[str]:
-    rule = ["---", *["---:"] * 3, *["---"] * (len(titles) - 4)]
+    rule = ["---" if title in ("", "output", "result") else "---:" for title in titles]
     return [f"| {' | '.join(cells)} |" for cells in (titles, rule, *rows)] + [""]

@@ -6,12 +6,19 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-SIZES = {"parameters": "parameters", "bytes": "file size"}
+MEASURES = ("max_abs", "max_rel", "tolerance")
+"""Numbers of an output that reports show, in their order."""
+SIZES = {"parameters": "parameters", "bytes": "file size in bytes"}
 
 
 def number(value: float | None) -> str:
     """Three digits; a number that is none has a name."""
     return "NaN" if value is None or math.isnan(value) else f"{value:.3g}"
+
+
+def measures(output: Mapping[str, Any]) -> dict[str, str]:
+    """The numbers of an output, by name."""
+    return {key: number(output[key]) for key in MEASURES}
 
 
 def headline(document: Mapping[str, Any]) -> str:
@@ -26,8 +33,8 @@ def runs(document: Mapping[str, Any]) -> str:
     if not document["samples"]:
         return ""
     probes = list(dict.fromkeys(probe for output in document["outputs"] for probe in output["probes"]))
-    besides = f" and {len(probes)} probes ({', '.join(probes)})" if probes else ""
-    return f"{document['samples']} samples{besides} on {', '.join(document['providers'])}"
+    besides = f" and {_count(len(probes), 'probe')} ({', '.join(probes)})" if probes else ""
+    return f"{_count(document['samples'], 'sample')}{besides} on {', '.join(document['providers'])}"
 
 
 def sizes(document: Mapping[str, Any]) -> list[tuple[str, int, int]]:
@@ -39,3 +46,7 @@ def sizes(document: Mapping[str, Any]) -> list[tuple[str, int, int]]:
 def layers(document: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """The tensors on the way that were compared, in graph order, if any were."""
     return list((document.get("layers") or {}).get("tensors", ()))
+
+
+def _count(n: int, what: str) -> str:
+    return f"{n} {what}{'' if n == 1 else 's'}"
