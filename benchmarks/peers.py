@@ -2,8 +2,8 @@
 
 Usage: python benchmarks/peers.py [--quick] [--print]     from the repository's root
 
-Needs `pip install -r benchmarks/requirements.txt` beside onnx-net2net. Each tool judges at its own defaults, with its own inputs;
-sizes of dynamic dimensions are given to all. Writes a section of docs/mutations.md.
+Needs `pip install -r benchmarks/requirements.txt` beside onnx-net2net. Each tool judges at its own defaults,
+with its own inputs; sizes of dynamic dimensions are given to all. Writes a section of docs/mutations.md.
 """
 
 from __future__ import annotations

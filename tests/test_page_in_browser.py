@@ -104,7 +104,7 @@ def test_its_own_policy_keeps_out_what_is_put_into_it(browser: Browser, reports:
 def test_tables_say_what_json_says(name: str, browser: Browser, reports: Reports) -> None:
     path, document = reports[name]
     browser.open(path)
-    (titles, *rows), *_, (_, *tensors) = browser.ask(TABLES)
+    (titles, *rows), (others, *more), *_, (_, *tensors) = browser.ask(TABLES)
     assert len(rows) == len(document["outputs"]) == 2
     for row, output in zip(rows, document["outputs"], strict=True):
         cells = {title: cell for title, cell in zip(titles, row, strict=True) if cell}
@@ -113,6 +113,10 @@ def test_tables_say_what_json_says(name: str, browser: Browser, reports: Reports
         probes = {f"{probe} probe": error for probe, error in output["probes"].items()}
         numbers = {key: output[key] for key in ("max_abs", "max_rel", "tolerance")} | probes
         assert cells == {key: f"{value:.3g}" for key, value in numbers.items()}
+    for row, output in zip(more, document["outputs"], strict=True):
+        cells = dict(zip(others, row, strict=True))
+        assert cells["output"] == output["name"]
+        assert (cells["ulps"], cells["noise"]) == (f"{output['ulps']:,}", f"{output['noise']:.3g}")
     wanted = [[t["name"], t["failure"] or "equal", f"{t['max_rel']:.3g}"] for t in document["layers"]["tensors"]]
     assert [[row[0], row[2], row[3]] for row in tensors] == wanted
     assert browser.ask("document.querySelector('details').open") == (name == "failing")

@@ -24,6 +24,7 @@ from onnx_net2net.io import weigh
 from onnx_net2net.planning.budget import parameters
 from onnx_net2net.planning.plan import Layer
 from onnx_net2net.recipe import Result
+from onnx_net2net.reporting.text import METRICS, metrics
 from onnx_net2net.training.course import Course
 
 SHOWN = 3
@@ -254,26 +255,14 @@ def verdict_report(document: Mapping[str, Any]) -> list[RenderableType]:
     if not document["outputs"]:
         return [verdict_line(document)]
     table = table_of("output", "max_abs", "max_rel", "tolerance", "result", right=(1, 2, 3))
-    more = table_of("output", "mean_abs", "ulps", "cosine", "top1", "noise", "shown by", right=(1, 2, 3, 4, 5))
+    more = table_of("output", *METRICS, right=tuple(range(1, len(METRICS))))
     for output in document["outputs"]:
         failure = output.get("failure", "")
         numbers = [f"{output[key]:.3g}" for key in ("max_abs", "max_rel", "tolerance")]
         table.add_row(output["name"], *numbers, Text(failure, "red") if failure else Text("equal", "green"))
-        numbers = [_number(key, output[key]) for key in ("mean_abs", "ulps", "cosine", "top1", "noise")]
-        more.add_row(output["name"], *numbers, output["yardstick"] or "-")
+        more.add_row(output["name"], *metrics(output).values())
     notices = [Text(notice, "yellow") for notice in document["notices"]]
     return [table, more, *notices, verdict_line(document)]
-
-
-def _number(key: str, value: float | None) -> str:
-    """A metric as text; a cosine as what it lacks to one, since it is always near it."""
-    if value is None:
-        return "-"
-    if key == "top1":
-        return f"{value:.1%}"
-    if key == "cosine":
-        return f"1-{1 - value:.1e}" if value < 1 else "1"
-    return f"{value:,}" if key == "ulps" else f"{value:.3g}"
 
 
 def growth_document(growth: Course, inexact: Mapping[str, str], output: str | None) -> dict[str, Any]:

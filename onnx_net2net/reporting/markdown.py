@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from onnx_net2net.reporting.text import MEASURES, headline, layers, measures, runs, sizes
+from onnx_net2net.reporting.text import MEASURES, METRICS, headline, layers, measures, metrics, runs, sizes
 
 
 def markdown(document: Mapping[str, Any]) -> str:
@@ -24,6 +24,8 @@ def markdown(document: Mapping[str, Any]) -> str:
             [plain(o["name"]), *measures(o).values(), plain(o.get("failure") or "equal")] for o in document["outputs"]
         ]
         lines += _table(["output", *MEASURES, "result"], rows)
+        rows = [[plain(o["name"]), *map(plain, metrics(o).values())] for o in document["outputs"]]
+        lines += _table(["output", *METRICS], rows)
     first = next((tensor for tensor in layers(document) if tensor.get("failure")), None)
     if first:
         lines += [f"First tensor that differs: {plain(first['name'])} ({plain(first['op'])}).", ""]
@@ -40,5 +42,5 @@ def plain(text: str) -> str:
 
 
 def _table(titles: list[str], rows: list[list[str]]) -> list[str]:
-    rule = ["---" if title in ("", "output", "result") else "---:" for title in titles]
+    rule = ["---" if title in ("", "output", "result", "yardstick") else "---:" for title in titles]
     return [f"| {' | '.join(cells)} |" for cells in (titles, rule, *rows)] + [""]

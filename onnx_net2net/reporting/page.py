@@ -9,7 +9,7 @@ from typing import Any
 
 from onnx_net2net._version import __version__
 from onnx_net2net.reporting import plots
-from onnx_net2net.reporting.text import MEASURES, headline, layers, measures, number, runs, sizes
+from onnx_net2net.reporting.text import MEASURES, METRICS, headline, layers, measures, metrics, number, runs, sizes
 
 STYLE = """
 :root { --ink: #1b1f24; --paper: #ffffff; --faint: #d5dae0; --soft: #5b6672; --pass: #2f7d4f; --fail: #b3352b;
@@ -41,7 +41,7 @@ svg .limit { stroke: var(--ink); stroke-width: 2; } svg .ring { stroke: var(--in
   h1, h2, h3 { break-after: avoid; } svg, tr { break-inside: avoid; } }
 """
 POLICY = "default-src 'none'; style-src 'unsafe-inline'"
-KINDS = {"output": "", "tensor": "", "operator": "o", "result": "r"}
+KINDS = {"output": "", "tensor": "", "operator": "o", "result": "r", "yardstick": "o"}
 """Classes of the columns that hold words; all others hold numbers."""
 
 
@@ -90,7 +90,13 @@ def _outputs(document: Mapping[str, Any]) -> list[str]:
     key = "Bars are max_rel, the largest difference over the output's largest value, on a logarithmic scale; marks are"
     key += " what is allowed. max_abs is the largest difference in the output's own unit."
     bad = [bool(output.get("failure")) for output in outputs]
-    return ["<h2>Error of each output</h2>", plots.errors(shown), _key(key), _table(titles, rows, bad)]
+    more = [[output["name"], *metrics(output).values()] for output in outputs]
+    lines = ["<h2>Error of each output</h2>", plots.errors(shown), _key(key), _table(titles, rows, bad)]
+    key = (
+        "ulps counts the numbers of the output's type between two values; needed is the tolerance that would have been"
+    )
+    key += " enough; noise is what rounding alone does to the teacher, as the yardstick shows it."
+    return [*lines, _table(["output", *METRICS], more, bad), _key(key)]
 
 
 def _differences(document: Mapping[str, Any]) -> list[str]:

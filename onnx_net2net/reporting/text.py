@@ -8,6 +8,8 @@ from typing import Any
 
 MEASURES = ("max_abs", "max_rel", "tolerance")
 """Numbers of an output that reports show, in their order."""
+METRICS = ("mean_abs", "ulps", "cosine", "top1", "needed", "noise", "yardstick")
+"""What reports tell of an output beside them."""
 SIZES = {"parameters": "parameters", "bytes": "file size in bytes"}
 
 
@@ -19,6 +21,23 @@ def number(value: float | None) -> str:
 def measures(output: Mapping[str, Any]) -> dict[str, str]:
     """The numbers of an output, by name."""
     return {key: number(output[key]) for key in MEASURES}
+
+
+def metrics(output: Mapping[str, Any]) -> dict[str, str]:
+    """What else was measured of an output, by name; a dash for what there is not."""
+    return {key: _metric(key, output[key]) for key in METRICS}
+
+
+def _metric(key: str, value: Any) -> str:
+    if value in (None, ""):
+        return "-"
+    if key == "top1":
+        return f"{value:.1%}"
+    if key == "cosine":  # always near one: what it lacks
+        return f"1-{1 - value:.1e}" if value < 1 else "1"
+    if key == "ulps":
+        return f"{value:,}"
+    return value if key == "yardstick" else number(value)
 
 
 def headline(document: Mapping[str, Any]) -> str:
