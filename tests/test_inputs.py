@@ -295,8 +295,8 @@ def test_what_was_used_can_be_saved_and_used_again(tmp_path: Path) -> None:
     first = verify(teacher, teacher, save_inputs=path, seed=3)
     saved = path.read_bytes()
     found = samples_for(teacher, path, 3, 0, {})
-    drawn = samples_for(teacher, None, 16, 3, {})
-    assert (len(found.plain), tuple(found.probes)) == (16, PROBES)
+    drawn = samples_for(teacher, None, 24, 3, {})
+    assert (len(found.plain), tuple(found.probes)) == (24, PROBES)
     for a, b in zip(found.feeds, drawn.feeds, strict=True):
         assert all((a[name] == b[name]).all() and a[name].dtype == b[name].dtype for name in b)
     assert verify(teacher, teacher, inputs=path, save_inputs=tmp_path / "again.npz") == first

@@ -132,7 +132,7 @@ def text_of(made: str) -> str:
 
 def test_html(documents: dict[str, Any]) -> None:
     made = page(documents["different"])
-    assert "not equivalent: compared with t.onnx, 16 samples and 2 probes (zeros, one-hot) on CPU" in text_of(made)
+    assert "not equivalent: compared with t.onnx, 24 samples and 2 probes (zeros, one-hot) on CPU" in text_of(made)
     assert f"{documents['different']['outputs'][0]['max_rel']:.3g}" in text_of(made)
     plots = list(ElementTree.fromstring(made).iter(f"{SVG}svg"))
     assert [plot.get("aria-label", "").partition(" ")[0] for plot in plots] == [

@@ -101,7 +101,7 @@ def _drawn(
             known[size] = {**indexing(model, sizes), **given}
         return {v.name: draw(v, rng, dims, size, known[size].get(v.name), kind) for v in values}
 
-    plain = [sample(ORDINARY[k % 2], SIZES[k % len(SIZES)] if vary else SIZES[0]) for k in range(samples)]
+    plain = [sample(ORDINARY[k % len(ORDINARY)], SIZES[k % len(SIZES)] if vary else SIZES[0]) for k in range(samples)]
     last = SIZES[(samples - 1) % len(SIZES)] if vary else SIZES[0]
     return Samples(plain, {kind: sample(kind, last) for kind in (PROBES if probes else ())})
 
@@ -121,8 +121,8 @@ MOST = 2**31
 """Elements of an input that are drawn at most."""
 SIZES = (2, 2, 3, 5)
 """Sizes of dynamic dimensions, sample by sample, where none are given."""
-ORDINARY = ("normal", "positive")
-"""Kinds of samples, by turns: networks of images may hold units that only inputs from 0 to 1 reach."""
+ORDINARY = ("normal", "positive", "normal", "shifted")
+"""Kinds of samples, by turns: some units are only active on inputs from 0 to 1, or where whole channels are shifted."""
 PROBES = ("zeros", "large", "one-hot")
 """The probes."""
 LARGE = 100
@@ -145,7 +145,7 @@ def draw(
         dims: Sizes of dynamic dimensions, by symbol or by ``input:dim``.
         size: The size of all others.
         bounds: The values that it may have; by default those of its element type, or any.
-        kind: ``normal``, ``positive`` or the name of a probe.
+        kind: One of ``ORDINARY``, or the name of a probe.
     """
     tensor = value.type.tensor_type
     if not value.type.HasField("tensor_type") or tensor.elem_type == TensorProto.STRING:
@@ -177,6 +177,12 @@ def element_type(value: ValueInfoProto) -> np.dtype[Any]:
         raise ModelError(wrong, "repair the model", op="input", tensor=value.name) from error
 
 
+def _shifted(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
+    """Normal values about a mean of its own for each index of the first two axes."""
+    means = 2 * rng.standard_normal(shape[:2])
+    return rng.standard_normal(shape) + means.reshape(means.shape + (1,) * (len(shape) - means.ndim))
+
+
 def _one_hot(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
     """Zeros, but for one element of random place and sign in each unit of the first axis."""
     value = np.zeros(shape)
@@ -190,6 +196,7 @@ def _one_hot(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
 _FREE: Mapping[str, Callable[[np.random.Generator, tuple[int, ...]], Array]] = {
     "normal": lambda rng, shape: rng.standard_normal(shape),
     "positive": lambda rng, shape: rng.random(shape),
+    "shifted": _shifted,
     "zeros": lambda rng, shape: np.zeros(shape),
     "large": lambda rng, shape: LARGE * rng.standard_normal(shape),
     "one-hot": _one_hot,

@@ -30,7 +30,7 @@ from onnx_net2net.io import Model, load
 from onnx_net2net.planning.plan import Plan, check_teacher
 from onnx_net2net.steps import images, start
 
-LEAST, MOST, WORK = 3, 16, 2**27
+LEAST, MOST, WORK = 3, 24, 24 * 2**23
 """Samples at least and at most, and what they come to times the weights of the model."""
 
 
@@ -64,7 +64,7 @@ def verify(
         inputs: Inputs by name, several such samples, or where they are: an ``.npz`` file, a folder of ``.npy`` files
             or of ONNX test data, or ``module:function``. By default seeded normal values, and integers in the range
             that the nodes which read them allow.
-        samples: How many samples to draw; by default 16, down to 3 for models of more than 8 million weights.
+        samples: How many samples to draw; by default 24, down to 3 for models of more than 8 million weights.
         seed: Seed of the draws.
         providers: ``cpu``, ``cuda`` or onnxruntime's own names.
         rtol: Relative tolerance in place of the measured one: |a - b| <= atol + rtol * max|a|. A number, or numbers
