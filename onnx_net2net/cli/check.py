@@ -30,7 +30,7 @@ INPUTS = together(
     click.option(
         "--inputs", metavar="SOURCE", help="Inputs in place of random ones: X.npz, a folder, module:function."
     ),
-    click.option("--samples", type=COUNT, metavar="N", help="How many random samples to compare (default 3)."),
+    click.option("--samples", type=COUNT, metavar="N", help="Random samples (default 24, for large models fewer)."),
     SEED,
     click.option("--range", "range_", multiple=True, metavar="NAME=LOW:HIGH", help="What to draw an input from."),
     click.option("--dim", multiple=True, metavar="NAME=SIZE", help="Size of a dynamic dimension. Repeatable."),
