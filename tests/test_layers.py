@@ -12,6 +12,7 @@ from onnx import ModelProto
 from onnx_net2net import Expansion, RequestError, deepen, verify, widen
 from onnx_net2net.checking import layers
 from onnx_net2net.checking.layers import Layers
+from tests.exports import export
 from tests.law import fill, parse
 from tests.networks import build
 from tests.test_random import NAMED, expand
@@ -183,3 +184,12 @@ def test_json_has_it() -> None:
     document = made.to_dict()["layers"]
     assert (document["by"], document["first"], document["skipped"]) == ("plan", None, {})
     assert document["tensors"][0].keys() == {"name", "op", "node", "max_abs", "max_rel", "tolerance", "failure"}
+
+
+def test_units_that_are_counted_over_a_dynamic_dimension_are_passed_over() -> None:
+    made = widen(export("segformer.dynamo"), factor=2)
+    found = made.verify(dims={"batch": 3}, per_layer=True).layers
+    assert found is not None
+    assert found.first is None
+    assert found.skipped["its units are counted over a dynamic dimension"] > 0
+    assert len(found.tensors) > 100

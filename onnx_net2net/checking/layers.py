@@ -214,6 +214,8 @@ def _judge(name: str, node: NodeProto, columns: Sequence[Column], image: Image |
         return "not floating point"
     if image is None and any(np.shape(a) != np.shape(b) for a, b in zip(mine, theirs, strict=True)):
         return "the shapes differ"
+    if any(max(units) + 1 != value.shape[axis] for value in mine for axis, units in (image or {}).items()):
+        return "its units are counted over a dynamic dimension"
     wanted, noisy = ([_gathered(value, image or {}) for value in column] for column in (mine, moved))
 
     def result(max_abs: float, max_rel: float, tolerance: float, failure: str) -> TensorVerdict:
