@@ -25,7 +25,7 @@ from onnx import ModelProto
 
 from benchmarks import mutation_page as pages
 from benchmarks import subjects
-from onnx_net2net import ModelError, Verdict, verify
+from onnx_net2net import Expansion, ModelError, Verdict, verify
 from onnx_net2net.checking.inputs import samples_for
 from onnx_net2net.checking.permuted import permutations
 from onnx_net2net.checking.runtime import Here, run_on
@@ -44,8 +44,8 @@ class Row:
         name: The model.
         kind: The kind of damage; empty for a correct student.
         fate: ``caught``, ``equal`` (bit for bit on all inputs), ``noise`` (damage below the teacher's own rounding),
-            ``under`` (above it, and below the tolerance), ``missed``; ``passed``, ``alarm``, ``vacuous`` for correct
-            students; ``invalid`` if it does not run.
+            ``under`` (above it, and below the tolerance), ``inside`` (only tensors on the way show it), ``missed``;
+            ``passed``, ``alarm``, ``vacuous`` for correct students; ``invalid`` if it does not run.
         reason: Why it was refused.
         outputs: (max_rel, tolerance, noises) of each output that was compared as numbers.
         damage: What the damage did on many inputs, as max_rel, and the teacher's rounding there.
@@ -91,11 +91,20 @@ def mutate(task: tuple[str, bool, int]) -> list[Row]:
         verdict = judged(row, made.teacher, model, dims)
         if verdict:
             row.fate, row.damage = healthy.fate(model)
+            if row.fate == "missed" and not inside(row, made, model, dims):
+                row.fate = "inside"
             if row.fate == "missed" and row.damage[0] <= max(allowed for _error, allowed, _noises in row.outputs):
                 row.fate = "under"
         rows.append(row)
     print(f"  {name}: {len(rows)} mutants, {sum(row.fate == 'missed' for row in rows)} missed", file=sys.stderr)
     return rows
+
+
+def inside(row: Row, made: Expansion, student: ModelProto, dims: dict[str, int]) -> bool:
+    """Whether every tensor on the way is where the plan says."""
+    verdict = verify(made.teacher, student, plan=made.plan, per_layer=True, dims=dims)
+    row.reason = row.reason or verdict.reason
+    return bool(verdict)
 
 
 class Health:
@@ -145,6 +154,8 @@ def spare(task: tuple[int, int, bool]) -> Row | None:
     verdict = judged(row, made.teacher, made.exact, subject.dims)
     if verdict is not None and not verdict:
         row.fate = "vacuous" if "proves nothing" in row.reason else "alarm"
+    elif verdict is not None and not inside(row, made, made.exact, subject.dims):
+        row.fate = "alarm"
     return row
 
 

@@ -41,7 +41,9 @@ def images(teacher: ModelProto, plan: Plan) -> dict[str, Image]:
         base = start(model, step)
         check_teacher(step, base)
         maps = step.maps
-        here = {name: _image(dims, maps) for name, dims in infer(base).dims.items()}
+        inferred = infer(base)
+        computed = {name: dims for name, dims in inferred.dims.items() if name in inferred.graph.varying}
+        here = {name: _image(dims, maps) for name, dims in computed.items()}
         if found is None:
             found = here
         else:

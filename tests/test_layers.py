@@ -193,3 +193,17 @@ def test_units_that_are_counted_over_a_dynamic_dimension_are_passed_over() -> No
     assert found.first is None
     assert found.skipped["its units are counted over a dynamic dimension"] > 0
     assert len(found.tensors) > 100
+
+
+DEAD = """(float[n,4] x) => (float[n,3] y) <float[4,6] v, float[6] b, float[6,3] w> {
+    a = MatMul(x, v) c = Add(a, b) r = Relu(c) y = MatMul(r, w) }"""
+
+
+def test_what_outputs_hide_is_a_failure_where_a_plan_says_what_must_be() -> None:
+    teacher = edit(fill(parse(DEAD)), "b", put((2,), lambda _: -1e4))  # a unit that is never active
+    made = widen(teacher, factor=2)
+    wrong = edit(made.exact, "v", put((slice(None), 2), lambda value: -value[:, 2]))
+    assert verify(teacher, wrong)
+    assert verify(teacher, wrong, plan=made.plan)
+    assert "MatMul (a): it differs" in verify(teacher, wrong, plan=made.plan, per_layer=True).reason
+    assert verify(teacher, made.exact, plan=made.plan, per_layer=True)

@@ -34,6 +34,9 @@ TINY = 2e-7
 """What may always differ: a saturated Sigmoid is 0 or 3e-8, as its place in a vector has it."""
 
 
+NOT_HERE = "the student has none of this name"
+
+
 @dataclass(frozen=True, slots=True)
 class TensorVerdict:
     """How one tensor compares.
@@ -119,7 +122,8 @@ def compare_layers(
     makers = {name: node for node in student.graph.node for name in node.output}
     names = [name for node in teacher.graph.node for name in node.output if name]
     matched = [name for name in names if name in makers and (images is None or name in images)]
-    skipped = Counter({"the student has none of this name": len(names) - len(matched)})
+    here = sum(name in makers for name in names)
+    skipped = Counter({NOT_HERE: len(names) - here, "the plan says nothing of it": here - len(matched)})
     tensors: list[TensorVerdict] = []
     with ExitStack() as stack:
         moved, near = nudged(teacher, feeds)

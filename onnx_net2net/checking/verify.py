@@ -72,8 +72,9 @@ def verify(
         atol: Absolute tolerance in place of the measured one, in the same way.
         dims: Sizes of dynamic dimensions, by symbol or by ``input:dim``.
         plan: The plan that made the student, which says where the teacher's tensors are in it.
-        per_layer: Whether to compare all tensors on the way too, in ``Verdict.layers``: by the plan, or without one
-            by name and shape. None does so where an output differs, up to the first tensor that diverges.
+        per_layer: Whether to compare all tensors on the way too, in ``Verdict.layers``: by the plan, and then one
+            that diverges is a failure, or without one by name and shape. None does so where an output differs, up to
+            the first tensor that diverges.
         isolate: Whether onnxruntime runs in a child process, so that its crash is an error and not the end.
         timeout: Seconds that onnxruntime may take in all; runs it in a child process.
         max_memory: Bytes that onnxruntime's process may hold in memory; runs it in a child process.
@@ -124,7 +125,8 @@ def verify(
             verdict = replace(verdict, device=seen, failure=verdict.failure or seen.failure(strict))
         if per_layer or (per_layer is None and any(output.failure for output in verdict.outputs)):
             feeds = runs.showing({output.probe for output in verdict.outputs})
-            return replace(verdict, layers=_layers(runs, feeds, first, made, wanted=bool(per_layer)))
+            layers = _layers(runs, feeds, first, made, wanted=bool(per_layer))
+            return replace(verdict, layers=layers, failure=verdict.failure or _inside(layers, made))
         return verdict
 
 
@@ -176,6 +178,11 @@ def _compare_all(runs: Runs, bars: Bars, fixed: Collection[str]) -> tuple[Output
         others = {way: [outputs[at][:n] for outputs in ways] for way, ways in runs.yardsticks.items()}
         verdicts.append(equal(name, mine, theirs) if name in fixed else compare(name, mine, theirs, others, bars))
     return tuple(verdicts)
+
+
+def _inside(layers: Layers | None, plan: Plan | None) -> str:
+    """What differs on the way where a plan says that it must not, even if the outputs hide it on these inputs."""
+    return str(layers.first) if layers is not None and layers.first is not None and plan is not None else ""
 
 
 def _layers(

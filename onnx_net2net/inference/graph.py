@@ -103,6 +103,15 @@ class Graph:
                 raise ModelError("no node makes this graph output", "repair the model", op="graph", tensor=name)
         self.constants = constant
 
+    @cached_property
+    def varying(self) -> set[str]:
+        """Tensors that depend on inputs; quantised weights, which are no constants, are not among them."""
+        found = {value.name for value in self.proto.input} - self.initializers.keys()
+        for node, inner in zip(self.nodes, self.captured, strict=True):
+            if not found.isdisjoint((*node.input, *inner)):
+                found.update(filter(None, node.output))
+        return found
+
     def _check_declared(self) -> None:
         """Refuses names that are declared twice, and weights of impossible size."""
         for field in ("initializer", "input", "output"):
