@@ -1,8 +1,9 @@
 """Net2Net for ONNX: wider and deeper students that compute the same function as their teacher."""
 
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from onnx_net2net._version import __version__
-from onnx_net2net.checking.verdict import Verdict
-from onnx_net2net.checking.verify import verify
 from onnx_net2net.errors import (
     MissingError,
     ModelError,
@@ -11,11 +12,40 @@ from onnx_net2net.errors import (
     RequestError,
     UsageError,
 )
-from onnx_net2net.expansion import Expansion
-from onnx_net2net.growing import deepen, widen
-from onnx_net2net.inspection import Inspection, inspect
-from onnx_net2net.planning.plan import Plan
-from onnx_net2net.recipe import Recipe, expand, explore
+
+if TYPE_CHECKING:
+    from onnx_net2net.checking.verdict import Verdict
+    from onnx_net2net.checking.verify import verify
+    from onnx_net2net.expansion import Expansion
+    from onnx_net2net.growing import deepen, widen
+    from onnx_net2net.inspection import Inspection, inspect
+    from onnx_net2net.planning.plan import Plan
+    from onnx_net2net.recipe import Recipe, expand, explore
+else:
+    _HOMES = {
+        "Expansion": "expansion",
+        "Inspection": "inspection",
+        "Plan": "planning.plan",
+        "Recipe": "recipe",
+        "Verdict": "checking.verdict",
+        "deepen": "growing",
+        "expand": "recipe",
+        "explore": "recipe",
+        "inspect": "inspection",
+        "verify": "checking.verify",
+        "widen": "growing",
+    }
+
+    def __getattr__(name):
+        """Imports what is asked for, and numpy and onnx with it; the command line's help needs neither (PEP 562)."""
+        if name not in _HOMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        globals()[name] = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+        return globals()[name]
+
+    def __dir__():
+        return sorted({*globals(), *__all__})
+
 
 __all__ = [
     "Expansion",

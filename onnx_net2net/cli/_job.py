@@ -31,13 +31,13 @@ class Job:
 
     def run(self, how: str, **asked: Any) -> None:
         """Reads the teacher, plans its student with the library's function ``how``, verifies, writes and reports."""
+        if not self.output and not self.dry_run:
+            raise UsageError("no student is named", "give -o STUDENT, or --dry-run", op="-o")
         from onnx_net2net import growing, recipe
         from onnx_net2net.cli import _tables as tables
         from onnx_net2net.expansion import RANDOM
         from onnx_net2net.io import load
 
-        if not self.output and not self.dry_run:
-            raise UsageError("no student is named", "give -o STUDENT, or --dry-run", op="-o")
         self._check_targets([self.teacher])
         with self.say.stage("reading"):
             teacher = load(self.teacher)

@@ -4,33 +4,36 @@ from __future__ import annotations
 
 import io
 import sys
-from typing import NoReturn
+from collections import UserDict
+from importlib import import_module
+from typing import Any, NoReturn
 
 import click
 
 from onnx_net2net._version import __version__
 from onnx_net2net.cli._guard import Guarded
-from onnx_net2net.cli._options import SETTINGS
-from onnx_net2net.cli.check import check
-from onnx_net2net.cli.deepen import deepen
-from onnx_net2net.cli.demo import demo
-from onnx_net2net.cli.expand import expand
-from onnx_net2net.cli.inspect import inspect
-from onnx_net2net.cli.weights import weights
-from onnx_net2net.cli.widen import widen
+
+SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 
 
-@click.group(cls=Guarded, no_args_is_help=False, context_settings=SETTINGS)
+class Commands(UserDict[str, Any]):
+    """Commands by name, each in a module of that name, which is imported when the command is asked for."""
+
+    def __getitem__(self, name: str) -> Any:
+        return getattr(import_module(self.data[name]), name)
+
+
+NAMES = ("inspect", "widen", "deepen", "expand", "weights", "check", "demo")
+COMMANDS = Commands({name: f"onnx_net2net.cli.{name}" for name in NAMES})
+
+
+@click.group(cls=Guarded, commands=COMMANDS, no_args_is_help=False, context_settings=SETTINGS)
 @click.version_option(__version__, prog_name="onnx-net2net", message="%(prog)s %(version)s")
 def cli() -> None:
     """Make wider and deeper ONNX models that compute the same function.
 
     Exit codes: 0 fine, 1 not equivalent, 2 wrong usage, 3 unreadable model or impossible request, 4 something missing.
     """
-
-
-for command in (inspect, widen, deepen, expand, weights, check, demo):
-    cli.add_command(command)
 
 
 def main() -> NoReturn:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import re
-import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -92,12 +91,14 @@ def alone(option: str, given: object, others: Mapping[str, object]) -> None:
 
 def arrays(path: str) -> dict[str, Any]:
     """The arrays of an .npz file by name."""
+    from zipfile import BadZipFile
+
     import numpy as np
 
     try:
         with np.load(path) as arrays:
             return dict(arrays)
-    except (ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
+    except (ValueError, TypeError, EOFError, BadZipFile) as error:
         raise RequestError("it holds no arrays by name", "write it with numpy.savez", op="file", tensor=path) from error
 
 
@@ -121,7 +122,6 @@ def together(*options: Callable[[Command], Command]) -> Callable[[Command], Comm
     return lambda command: functools.reduce(lambda made, option: option(made), reversed(options), command)
 
 
-SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 FILE = click.Path(dir_okay=False)
 FOLDER = click.Path(file_okay=False, path_type=Path)
 COUNT = click.IntRange(min=1)

@@ -66,12 +66,6 @@ def check(
     **given: Any,
 ) -> None:
     """Compare TEACHER and STUDENT on the same inputs; exit with 1 if they differ."""
-    from onnx_net2net.checking.verify import verify
-    from onnx_net2net.cli import _layers as layers
-    from onnx_net2net.cli import _tables as tables
-    from onnx_net2net.io import load
-    from onnx_net2net.reporting import check_document, failed_document
-
     say, reports = talker(given), _reports.take(given)
     no_probes = given.pop("no_probes")
     drawing = {"samples": given["samples"], "seed": given["seed"], "dim": dim, "range": range_, "no_probes": no_probes}
@@ -85,6 +79,12 @@ def check(
     chosen["isolate"] = True
     for option in {"rtol", "atol"} & chosen.keys():
         chosen[option] = tolerances(chosen[option], f"--{option}")
+    from onnx_net2net.checking.verify import verify
+    from onnx_net2net.cli import _layers as layers
+    from onnx_net2net.cli import _tables as tables
+    from onnx_net2net.io import load
+    from onnx_net2net.reporting import check_document, failed_document
+
     _reports.check_targets({**reports, "--save-inputs": given["save_inputs"]}, [teacher, student], inputs)
     try:
         with say.stage("reading"):

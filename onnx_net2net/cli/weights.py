@@ -34,13 +34,13 @@ if TYPE_CHECKING:
 @together(JSON, TALK)
 def weights(teacher: str, **given: Any) -> None:
     """Grow a checkpoint of TEACHER, under the framework's own names, into one of its student."""
+    say = talker(given)
+    _check_files(teacher, given)
+    names = pairs(given["name"], "--name", "[^=]+")
     from onnx_net2net.cli import _tables as tables
     from onnx_net2net.training.checkpoint import read_state, write_state
     from onnx_net2net.training.course import Course
 
-    say = talker(given)
-    _check_files(teacher, given)
-    names = pairs(given["name"], "--name", "[^=]+")
     with say.stage("matching"):
         state = read_state(given["checkpoint"], under=given["under"])
         earlier = read_state(given["reference"], under=given["under"]) if given["reference"] else None
