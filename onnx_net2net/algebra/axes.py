@@ -63,15 +63,19 @@ def new_size(dim: Dim, maps: Maps) -> int:
 
 def atoms(dim: Dim) -> Iterator[Axis]:
     """The axes in ``dim``, outermost and leftmost first, with repetitions."""
-    if isinstance(dim, Axis):
-        yield dim
-    else:
-        for part in dim.parts:
-            yield from atoms(part)
+    pending = [dim]
+    while pending:
+        part = pending.pop()
+        if isinstance(part, Axis):
+            yield part
+        else:
+            pending.extend(reversed(part.parts))
 
 
 def touches(dim: Dim, maps: Maps) -> bool:
     """Whether ``maps`` resizes or reorders any axis of ``dim``."""
+    if isinstance(dim, Axis):
+        return dim.name in maps
     return any(axis.name in maps for axis in atoms(dim))
 
 

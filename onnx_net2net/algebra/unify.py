@@ -82,7 +82,7 @@ class Solver:
 
     def __init__(self) -> None:
         self._conflicts: list[Conflict] = []
-        self._journal: list[tuple[Atom, Term | None]] = []
+        self._journal: list[tuple[Atom, Term | None]] | None = None  # kept during an attempt
         self._bindings = 0
 
     def equate(self, left: Term, right: Term, why: object) -> None:
@@ -98,7 +98,8 @@ class Solver:
         """
         pending = [(left, right)]
         while pending:
-            a, b = (self.resolve(side) for side in pending.pop())
+            left, right = pending.pop()
+            a, b = self.resolve(left), self.resolve(right)
             if a is b:
                 continue
             if a.size != b.size:
@@ -118,7 +119,8 @@ class Solver:
 
     def attempt(self, pairs: Iterable[tuple[Term, Term]], why: object) -> bool:
         """Equates all ``pairs`` if that leaves no new conflict, else changes nothing. Says which."""
-        mark, conflicts, bindings = len(self._journal), len(self._conflicts), self._bindings
+        conflicts, bindings = len(self._conflicts), self._bindings
+        journal = self._journal = []
         try:
             for left, right in pairs:
                 self.equate(left, right, why)
@@ -126,8 +128,9 @@ class Solver:
                 return True
         except SizeMismatch:
             pass
-        while len(self._journal) > mark:
-            atom, before = self._journal.pop()
+        finally:
+            self._journal = None
+        for atom, before in reversed(journal):
             atom.bound = before
         del self._conflicts[conflicts:]
         self._bindings = bindings
@@ -146,6 +149,8 @@ class Solver:
     def resolve(self, term: Term) -> Term:
         """Follows bindings, flattens nested terms of one kind, drops units and empty blocks."""
         if isinstance(term, Atom):
+            if term.bound is None:
+                return term
             chain = []
             while isinstance(term, Atom) and term.bound is not None:
                 chain.append(term)
@@ -209,7 +214,8 @@ class Solver:
         self._bindings += 1
 
     def _set(self, atom: Atom, term: Term) -> None:
-        self._journal.append((atom, atom.bound))
+        if self._journal is not None:
+            self._journal.append((atom, atom.bound))
         atom.bound = term
 
     def _cut_product(self, a: Product, b: Product, why: object) -> list[tuple[Term, Term]]:

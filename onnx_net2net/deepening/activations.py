@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from onnx_net2net import rules
 from onnx_net2net.algebra.facts import Node
 from onnx_net2net.errors import Declined
 from onnx_net2net.inference.graph import Graph
@@ -35,12 +34,6 @@ class Activation:
     idempotent: bool
 
 
-def rule_of(graph: Graph, i: int) -> rules.Rule | None:
-    """The rule of a node's operator."""
-    proto = graph.nodes[i]
-    return rules.find(proto.op_type, proto.domain, graph.opset(proto.domain))
-
-
 def view(graph: Graph, i: int) -> Node:
     """What a rule may see of a node when it is asked for values rather than axes.
 
@@ -63,7 +56,7 @@ def view(graph: Graph, i: int) -> Node:
 
 def is_idempotent(graph: Graph, i: int) -> bool:
     """Whether a node f satisfies f(f(x)) = f(x)."""
-    rule = rule_of(graph, i)
+    rule = graph.rule(i)
     try:
         return rule is not None and rule.idempotent(view(graph, i))
     except Declined:
@@ -72,7 +65,7 @@ def is_idempotent(graph: Graph, i: int) -> bool:
 
 def single(graph: Graph, i: int) -> Activation:
     """A node, taken as a function of its first input."""
-    rule = rule_of(graph, i)
+    rule = graph.rule(i)
     idempotent = is_idempotent(graph, i)
     unary = [slot for slot, name in enumerate(graph.nodes[i].input) if name and not _is_scalar(graph, name)] == [0]
     repeatable = idempotent or (unary and rule is not None and rule.activation == "whole")
@@ -89,7 +82,7 @@ def activations(graph: Graph) -> list[Activation]:
 
 
 def _is_whole(graph: Graph, i: int) -> bool:
-    rule = rule_of(graph, i)
+    rule = graph.rule(i)
     return rule is not None and rule.activation == "whole"
 
 
@@ -101,7 +94,7 @@ def _is_scalar(graph: Graph, name: str) -> bool:
 
 def _operands(graph: Graph, i: int) -> list[str] | None:
     """What an elementwise node computes with, constants of one element left out; None for any other node."""
-    rule = rule_of(graph, i)
+    rule = graph.rule(i)
     if rule is None or not rule.elementwise or i in graph.constant_nodes:
         return None
     given = [name for name in graph.nodes[i].input if name and not _is_scalar(graph, name)]
@@ -110,7 +103,7 @@ def _operands(graph: Graph, i: int) -> list[str] | None:
 
 def _written_out(graph: Graph, i: int) -> Activation | None:
     """The activation that a product ends: x times something that is computed from x alone, element by element."""
-    rule = rule_of(graph, i)
+    rule = graph.rule(i)
     operands = _operands(graph, i) if rule is not None and rule.follow == "product" else None
     if not operands or len(operands) < 2:
         return None
@@ -124,7 +117,7 @@ def _written_out(graph: Graph, i: int) -> Activation | None:
         nodes.add(maker)
         frontier = (frontier - {latest}) | set(operands)
     shapes = {graph.shape(name) for name in (*frontier, graph.nodes[i].output[0])}
-    known = [rule_of(graph, k) for k in nodes]
+    known = [graph.rule(k) for k in nodes]
     if len(shapes) > 1 or not any(rule is not None and rule.activation for rule in known):
         return None
     last = _scaled(graph, i)
@@ -137,6 +130,6 @@ def _scaled(graph: Graph, i: int) -> int:
     if not graph.is_private(name) or name not in graph.consumers:
         return i
     following = graph.consumers[name][0][0]
-    rule = rule_of(graph, following)
+    rule = graph.rule(following)
     plain = rule is not None and not rule.activation and not is_idempotent(graph, following)
     return following if plain and _operands(graph, following) == [name] else i

@@ -13,7 +13,7 @@ from functools import cached_property
 import numpy as np
 from onnx import NodeProto, helper
 
-from onnx_net2net.deepening.activations import activations, rule_of, view
+from onnx_net2net.deepening.activations import activations, view
 from onnx_net2net.deepening.layers import Built
 from onnx_net2net.errors import Declined, RequestError
 from onnx_net2net.inference.axis_map import AxisMap, Slot
@@ -101,7 +101,7 @@ class Blocks:
 
     def _block(self, add: int) -> Block | None:
         """The block that ends with a node, or None."""
-        rule = rule_of(self.graph, add)
+        rule = self.graph.rule(add)
         operands = list(self.graph.nodes[add].input)
         if rule is None or not rule.sums or len(operands) != 2 or set(operands) & self.graph.constants:
             return None
@@ -118,7 +118,7 @@ class Blocks:
         while len(kept) < DEEP:
             yield name, kept
             i = self.graph.producer.get(name, -1)
-            rule = rule_of(self.graph, i) if i >= 0 else None
+            rule = self.graph.rule(i) if i >= 0 else None
             node = self.graph.nodes[i]
             if rule is None or not rule.keeps or self.graph.dtype(name) != self.graph.dtype(node.input[0]):
                 return
@@ -197,7 +197,7 @@ class _Zeros:
         return self.known[name]
 
     def _behind(self, i: int, depth: int) -> list[Slot]:
-        rule = rule_of(self.graph, i)
+        rule = self.graph.rule(i)
         try:
             sets = rule.vanishes(view(self.graph, i)) if rule is not None else []
         except Declined:

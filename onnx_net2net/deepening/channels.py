@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from functools import cached_property
 
-from onnx_net2net import rules
 from onnx_net2net.algebra.axes import Dim, atoms
 from onnx_net2net.inference.axis_map import AxisMap
 
@@ -57,7 +56,7 @@ class Channels:
         """The node that computes with a constant, behind those that only pass it on."""
         while True:
             node = self.graph.nodes[i]
-            rule = rules.find(node.op_type, node.domain, self.graph.opset(node.domain))
+            rule = self.graph.rule(i)
             following = self.graph.consumers.get(node.output[0], ())
             if rule is None or not rule.passes or not following:
                 return i

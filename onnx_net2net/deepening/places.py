@@ -140,9 +140,8 @@ class Places:
 
 def takes(graph: Graph, op: str, dtype: int) -> bool:
     """Whether an operator is defined for an element type in the model's opset."""
-    schema = graph.schema(op)
     name = helper.tensor_dtype_to_string(dtype).removeprefix("TensorProto.").lower()
-    return schema is not None and f"tensor({name})" in schema.inputs[0].types
+    return f"tensor({name})" in graph.operator(op).types
 
 
 def _no_type(graph: Graph, op: str) -> str:

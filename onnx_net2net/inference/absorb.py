@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from onnx_net2net import rules
 from onnx_net2net.algebra.facts import Contract, Operand, Terms
 from onnx_net2net.inference.axis_map import Slot
 from onnx_net2net.inference.graph import Graph
@@ -49,7 +48,7 @@ def _behind(graph: Graph, uses: Mapping[Slot, Terms], i: int, operand: Operand) 
         if maker is None or not graph.is_private(name) or graph.dtype(name) not in FLOATS:
             return None  # a factor would be lost in rounding to integers, or reach other readers
         node = graph.nodes[maker]
-        rule = rules.find(node.op_type, node.domain, graph.opset(node.domain))
+        rule = graph.rule(maker)
         shape = graph.shape(node.input[0])
         if rule is None or rule.passes is None or shape is None:
             return None

@@ -80,6 +80,7 @@ class Follower:
     graph: Graph
     elements: dict[str, Elements] = field(default_factory=dict)
     demands: dict[Written, list[tuple[int, Term, int]]] = field(default_factory=dict)
+    places: dict[Slot, dict[Written, None]] = field(default_factory=dict)
     fixed: set[Written] = field(default_factory=set)
     claims: list[Claimed] = field(default_factory=list)
     factors: dict[Written, Term] = field(default_factory=dict)
@@ -90,19 +91,23 @@ class Follower:
         Returns:
             The node's facts, those on sizes in computed slots replaced by what they amount to.
         """
-        node = self.graph.nodes[i]
-        determined = bool(node.output) and node.output[0] in self.graph.shapes.values
+        reads, makes = self.graph.reads[i], self.graph.makes[i]
+        determined = bool(makes) and makes[0] in self.graph.shapes.values
+        result: list[Fact] = [fact for fact in facts if not isinstance(fact, Holds)]
+        if not determined and not any(name in self.elements for name in reads):
+            return result  # most nodes have nothing to do with sizes
         follow = rule.follow if rule is not None and determined else ""
-        data = range(len(node.input)) if rule is None or not rule.data else rule.data
-        everything = set(range(len(node.input))) if determined else set()
+        data = range(len(reads)) if rule is None or not rule.data else rule.data
+        everything = set(range(len(reads))) if determined else set()
         passed = {"moves": set(data), "fills": set[int]()}.get(follow, everything)
         if determined:
             self._trace(i, follow, list(data), facts)
-        result: list[Fact] = [fact for fact in facts if not isinstance(fact, Holds)]
-        for slot, name in enumerate(node.input):
+        for slot, name in enumerate(reads):
             if name in self.elements and slot not in passed:
                 mine = [fact for fact in result if isinstance(fact, Size) and fact.where == slot]
-                result = [fact for fact in result if fact not in mine] + self._read(i, name, mine, determined)
+                if mine:
+                    result = [fact for fact in result if fact not in mine]
+                result += self._read(i, name, mine, determined)
         return result
 
     def fix(self, name: str) -> list[Term]:
@@ -126,8 +131,11 @@ class Follower:
 
     def demanded(self, use: Slot) -> list[tuple[int, Term]]:
         """The places of a constant whose elements follow terms, and these."""
-        slots = ((w.place, d[0][1]) for w, d in self.demands.items() if w.use == use and w not in self.fixed)
-        return list(slots)
+        return [(w.place, self.demands[w][0][1]) for w in self.places.get(use, ()) if w not in self.fixed]
+
+    def _demand(self, written: Written, node: int, term: Term, sign: int) -> None:
+        self.demands.setdefault(written, []).append((node, term, sign))
+        self.places.setdefault(written.use, {})[written] = None
 
     def _trace(self, i: int, follow: str, data: Sequence[int], facts: Sequence[Fact]) -> None:
         """Notes the sources of a node's outputs."""
@@ -166,7 +174,7 @@ class Follower:
                 if value.dtype.kind != "i" or value < 1:
                     break
                 factor = self.factors.setdefault(written, fresh(int(value)))
-                self.demands.setdefault(written, []).append((i, factor, 1))
+                self._demand(written, i, factor, 1)
                 return product(other, factor) if other is y else product(factor, other)
         if isinstance(x, (Written, Computed)) or isinstance(y, (Written, Computed)):
             return Computed(*_parts([x, y]))
@@ -233,7 +241,7 @@ class Follower:
             elif term is None or (isinstance(source, Computed) and values[place] == sign * term.size):
                 self.claims.append(Claimed(i, name, place, term, sign, *_parts([source])))
             elif isinstance(source, Written):
-                self.demands.setdefault(source, []).append((i, term, sign))
+                self._demand(source, i, term, sign)
             elif isinstance(source, Computed) or values[place] != term.size:
                 facts += [Pin(t, REASON) for t in (term, *self._hold(source))]
             else:

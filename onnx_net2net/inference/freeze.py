@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
@@ -52,9 +53,13 @@ class Freezer:
         self.lists = lists
         found = ((k, locate(graph, uses, i, f)) for k, (i, f) in enumerate(facts) if isinstance(f, Contract))
         self.places = {k: place for k, place in found if place is not None}
+        self.labels = [label(node) for node in graph.nodes]
         self.names: dict[Atom, str] = {}
         self.taken: set[str] = set()
-        self.cache: dict[int, tuple[Term, Dim]] = {}
+        self.numbers: Counter[tuple[str, int]] = Counter()
+        self.roots: dict[Term, Term] = {}
+        self.known: dict[Term, list[Atom]] = {}
+        self.frozen: dict[Term, Dim] = {}
 
     def axis_map(self, ties: list[str]) -> AxisMap:
         """The frozen result."""
@@ -67,11 +72,12 @@ class Freezer:
             ties=ties,
             lists={name: tuple(map(self._dims, members)) for name, members in self.lists.items()},
         )
+        pins: dict[Atom, dict[Blame, None]] = {}
         for term, blame in self.pins:
-            for atom in self.solver.leaves(term):
-                info = result.axes[self.names[atom]]
-                if blame not in info.pins:
-                    info.pins.append(blame)
+            for atom in self._leaves(term):
+                pins.setdefault(atom, {})[blame] = None
+        for atom, blames in pins.items():
+            result.axes[self.names[atom]].pins.extend(blames)
         for k, (i, fact) in enumerate(self.facts):
             self._role(k, i, fact, result)
         self._claims(result)
@@ -96,7 +102,7 @@ class Freezer:
                 self._name(self._tensor(use), axis, term, self.graph.nodes[use[0]].name)
         for i, fact in self.facts:  # atoms that only rules mention, such as padding
             for term in terms_of(fact):
-                self._name(self.graph.nodes[i].output[0], "in", term, "")
+                self._name(next(iter(self.graph.makes[i]), ""), "in", term, "")
         for name, members in self.lists.items():  # of sequences that no rule knows
             for term in (term for terms in members for term in terms):
                 self._name(name, "in", term, "")
@@ -111,17 +117,35 @@ class Freezer:
             self._name(self._tensor(written.use), "in", demands[0][1], "")
 
     def _name(self, tensor: str, axis: int | str, term: Term, node: str) -> None:
-        leaves = self.solver.leaves(term)
+        leaves = self._leaves(term)
         for k, atom in enumerate(leaves):
-            if atom in self.names:
-                continue
-            base = f"{tensor}:{axis}" + (f"[{k}]" if len(leaves) > 1 else "")
-            name, n = base, 1
-            while name in self.taken:
-                name = f"{base}@{node}" if node and n == 1 else f"{base}#{n}"
-                n += 1
-            self.taken.add(name)
-            self.names[atom] = name
+            if atom not in self.names:
+                base = f"{tensor}:{axis}" + (f"[{k}]" if len(leaves) > 1 else "")
+                self.names[atom] = self._unique(base, node)
+
+    def _unique(self, base: str, node: str) -> str:
+        """``base``, or with the node, or else a number; many may ask for the same."""
+        first = 1 if not node else 2
+        name = f"{base}@{node}" if node and base in self.taken else base
+        while name in self.taken:  # all numbers up to the last one are
+            name = f"{base}#{first + self.numbers[base, first]}"
+            self.numbers[base, first] += 1
+        self.taken.add(name)
+        return name
+
+    def _root(self, term: Term) -> Term:
+        """The term resolved; the solver is done, so this cannot change any more."""
+        found = self.roots.get(term)
+        if found is None:
+            found = self.roots[term] = self.solver.resolve(term)
+        return found
+
+    def _leaves(self, term: Term) -> list[Atom]:
+        root = self._root(term)
+        found = self.known.get(root)
+        if found is None:
+            found = self.known[root] = self.solver.leaves(root)
+        return found
 
     def _tensor(self, use: Slot) -> str:
         return self.graph.tensor(use)
@@ -130,13 +154,16 @@ class Freezer:
         return tuple(self._dim(term) for term in terms)
 
     def _dim(self, term: Term) -> Dim:
-        term = self.solver.resolve(term)
-        if isinstance(term, Atom):
-            return Axis(self.names[term], term.size)
-        if id(term) not in self.cache:  # the term is kept, so that no other can take its place in memory
-            kind = Prod if isinstance(term, Product) else Sum
-            self.cache[id(term)] = (term, kind(tuple(self._dim(part) for part in term.parts)))
-        return self.cache[id(term)][1]
+        term = self._root(term)
+        found = self.frozen.get(term)
+        if found is None:
+            if isinstance(term, Atom):
+                found = Axis(self.names[term], term.size)
+            else:
+                kind = Prod if isinstance(term, Product) else Sum
+                found = kind(tuple([self._dim(part) for part in term.parts]))
+            self.frozen[term] = found
+        return found
 
     def _raw(self, term: Term) -> Dim:
         """A side of an equation as the rule wrote it, so that the certificate does not repeat the solver."""
@@ -147,21 +174,21 @@ class Freezer:
 
     def _role(self, k: int, i: int, fact: Fact, into: AxisMap) -> None:
         if isinstance(fact, Equal):
-            into.equations.append((self._raw(fact.left), self._raw(fact.right), label(self.graph.nodes[i])))
+            into.equations.append((self._raw(fact.left), self._raw(fact.right), self.labels[i]))
         elif isinstance(fact, Uniform):
-            blame = Blame(label(self.graph.nodes[i]), fact.reason)
+            blame = Blame(self.labels[i], fact.reason)
             into.uniform.append((self._dim(fact.over), blame))
             for axis in atoms(into.uniform[-1][0]):
                 into.axes[axis.name].uniform.append(blame)
         elif isinstance(fact, Idempotent):
             for axis in atoms(self._dim(fact.over)):
-                into.axes[axis.name].idempotent.append(Blame(label(self.graph.nodes[i]), "takes the largest over it"))
+                into.axes[axis.name].idempotent.append(Blame(self.labels[i], "takes the largest over it"))
         elif isinstance(fact, Size):
             entries = tuple((place, self._dim(term), sign) for place, term, sign in fact.entries)
             into.written.append(Written(i, fact.where, entries, fact.fill, fact.instead_of))
         elif isinstance(fact, Contract):
             for axis in atoms(self._dim(fact.over)):
-                into.axes[axis.name].contracted_by.append(label(self.graph.nodes[i]))
+                into.axes[axis.name].contracted_by.append(self.labels[i])
             if k in self.places:
                 place = self.places[k]
                 before, over, after = self._dims((place.operand.before, place.operand.over, place.operand.after))
@@ -174,12 +201,12 @@ class Freezer:
             written = [term for w in c.written for place, term in follower.demanded(w.use) if place == w.place]
             dim = None if c.term is None else self._dim(c.term)
             into.claims.append(
-                Claim(label(graph.nodes[c.node]), c.tensor, c.place, dim, c.sign, self._dims((*c.depends, *written)))
+                Claim(self.labels[c.node], c.tensor, c.place, dim, c.sign, self._dims((*c.depends, *written)))
             )
         for i in sorted(graph.ancestors({c.tensor for c in follower.claims})):
-            for slot in range(len(graph.nodes[i].input)):
+            for slot in range(len(graph.reads[i])):
                 into.held[i, slot] = tuple((place, self._dim(term)) for place, term in follower.demanded((i, slot)))
-            for name in filter(None, graph.nodes[i].output):
+            for name in filter(None, graph.makes[i]):
                 sources = enumerate(follower.elements.get(name, np.empty(0, object)).ravel())
                 into.held[name] = tuple((place, self._dim(s)) for place, s in sources if isinstance(s, Term))
 
@@ -188,14 +215,17 @@ class Freezer:
             for carried in dict.fromkeys(axis.name for dim in dims for axis in atoms(dim)):
                 into.axes[carried].tensors.append(name)
         contracted = {(scaled.use, scaled.axis) for scaled in into.scaled}
+        initializers: dict[str, dict[str, None]] = {}
+        carried_by: dict[str, dict[str, None]] = {}
         for use, dims in into.uses.items():
             tensor = self._tensor(use)
             if not self.graph.is_weight(tensor):
                 continue
             for place, dim in enumerate(dims):
                 for axis in atoms(dim):
-                    info = into.axes[axis.name]
-                    if tensor not in info.initializers:
-                        info.initializers.append(tensor)
-                    if (use, place) not in contracted and tensor not in info.carried_by:
-                        info.carried_by.append(tensor)
+                    initializers.setdefault(axis.name, {})[tensor] = None
+                    if (use, place) not in contracted:
+                        carried_by.setdefault(axis.name, {})[tensor] = None
+        for name, info in into.axes.items():
+            info.initializers.extend(initializers.get(name, ()))
+            info.carried_by.extend(carried_by.get(name, ()))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from copy import copy
 from functools import cached_property
 from typing import Any
 
@@ -17,10 +18,10 @@ import onnx
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper
 from onnx.reference import ReferenceEvaluator
-from onnx.reference.ops import load_op
 
 from onnx_net2net import rules
 from onnx_net2net.errors import Declined, ModelError
+from onnx_net2net.inference.operators import Operator
 from onnx_net2net.inference.proto import (
     FLOATS,
     HUGE,
@@ -32,6 +33,8 @@ from onnx_net2net.inference.proto import (
     subgraphs,
 )
 from onnx_net2net.inference.shapes import SMALL, Shape, Shapes, is_small, resolve
+
+NOTHING: frozenset[str] = frozenset()
 
 
 class Graph:
@@ -58,22 +61,32 @@ class Graph:
         self.outputs = [v.name for v in model.graph.output]
         self.producer: dict[str, int] = {}
         self.consumers: dict[str, list[tuple[int, int]]] = {}
-        self.captured: list[set[str]] = []
+        self.captured: list[frozenset[str]] = []
+        self.reads: list[tuple[str, ...]] = [tuple(node.input) for node in self.nodes]
+        self.makes: list[tuple[str, ...]] = [tuple(node.output) for node in self.nodes]
+        self._operators: dict[tuple[str, str], Operator] = {}
         self.constant_nodes: set[int] = set()
         self._values: dict[str, NDArray[Any]] = {}
         self._walk()
 
+    def at(self, trial: Mapping[str, int]) -> Graph:
+        """The same graph at other sizes of its dynamic dimensions."""
+        other = copy(self)
+        other.trial = dict(trial)
+        other.__dict__.pop("shapes", None)
+        return other
+
     def _walk(self) -> None:
         self._check_declared()
-        self._reads = Counter(name for node in self.nodes for name in node.input)
+        inner = [captured(node) if node.attribute else NOTHING for node in self.nodes]
+        self._reads = Counter(name for names in self.reads for name in names)
         self._reads.update(self.outputs)
-        self._reads.update(name for node in self.nodes for name in captured(node))
+        self._reads.update(name for names in inner for name in names)
         known = {v.name for v in self.proto.input} | set(self.initializers) | self.sparse
         constant = set(self.initializers)
         for i, node in enumerate(self.nodes):
-            inner = captured(node) & known if any(True for _ in subgraphs(node)) else set()
-            self.captured.append(inner)
-            for slot, name in enumerate(node.input):
+            self.captured.append(inner[i] & known if inner[i] else NOTHING)
+            for slot, name in enumerate(self.reads[i]):
                 if name and name not in known:
                     raise ModelError(
                         "no earlier node makes this input",
@@ -84,7 +97,7 @@ class Graph:
                     )
                 if name:
                     self.consumers.setdefault(name, []).append((i, slot))
-            for name in filter(None, node.output):
+            for name in filter(None, self.makes[i]):
                 if name in self.producer or name in self.initializers:
                     raise ModelError(
                         "this tensor is made twice",
@@ -95,9 +108,9 @@ class Graph:
                     )
                 self.producer[name] = i
                 known.add(name)
-            if self._is_constant(node, constant):
+            if self._is_constant(i, constant):
                 self.constant_nodes.add(i)
-                constant.update(filter(None, node.output))
+                constant.update(filter(None, self.makes[i]))
         for name in self.outputs:
             if name not in known:
                 raise ModelError("no node makes this graph output", "repair the model", op="graph", tensor=name)
@@ -125,52 +138,44 @@ class Graph:
                 wrong = f"its shape {list(tensor.dims)} is not possible"
                 raise ModelError(wrong, "export the model again", op="initializer", tensor=tensor.name)
 
-    def _is_constant(self, node: NodeProto, constant: set[str]) -> bool:
+    def _is_constant(self, i: int, constant: set[str]) -> bool:
         """Whether a node computes the same from constants in every run."""
-        if not all(name in constant for name in node.input if name) or any(True for _ in subgraphs(node)):
+        node = self.nodes[i]
+        if not all(name in constant for name in self.reads[i] if name) or any(True for _ in subgraphs(node)):
             return False
-        if node.domain not in ("", "ai.onnx") or self._is_stored(node):
+        operator = self.operator_of(node)
+        if operator.domain or self._is_stored(node):
             return False
-        return self.is_deterministic(node) and self._can_evaluate(node) and self._makes_tensors(node)
+        return operator.is_deterministic and operator.has_reference and operator.makes_tensors
 
-    def _makes_tensors(self, node: NodeProto) -> bool:
-        """Whether an operator gives tensors, rather than sequences."""
-        outputs = getattr(self.schema(node.op_type, node.domain), "outputs", ())
-        return all(any(kind.startswith("tensor(") for kind in output.types) for output in outputs)
+    def operator(self, name: str, domain: str = "") -> Operator:
+        """What is known of an operator at the model's opset."""
+        found = self._operators.get((name, domain))
+        if found is None:
+            found = Operator(name, "" if domain == "ai.onnx" else domain, self.opset(domain))
+            self._operators[name, domain] = found
+        return found
 
-    def _can_evaluate(self, node: NodeProto) -> bool:
-        """Whether ONNX's reference implementation has the operator at this version."""
-        try:
-            load_op("", node.op_type, self.opset(""))
-        except NO_REFERENCE:
-            return False
-        return True
+    def operator_of(self, node: NodeProto) -> Operator:
+        """The same for a node's."""
+        return self.operator(node.op_type, node.domain)
+
+    def rule(self, i: int) -> rules.Rule | None:
+        """The rule of a node's operator, or None."""
+        return self.operator_of(self.nodes[i]).rule
 
     def _is_stored(self, node: NodeProto) -> bool:
         """Whether a node makes a weight of something stored that should stay so, such as integers."""
-        rule = rules.find(node.op_type, node.domain, self.opset(node.domain))
+        rule = self.operator_of(node).rule
         return rule is not None and rule.stored and self.is_private(node.output[0])
 
     def is_private(self, name: str) -> bool:
         """Whether only one input slot reads a tensor."""
         return self._reads[name] == 1
 
-    def is_deterministic(self, node: NodeProto) -> bool:
-        """Whether a node of the standard's computes the same from the same inputs."""
-        schema = self.schema(node.op_type, node.domain)
-        return schema is not None and bool(schema.node_determinism == onnx.defs.OpSchema.NodeDeterminism.Deterministic)
-
-    def schema(self, op: str, domain: str = "") -> Any:
-        """What the standard says of an operator at the model's opset, or None."""
-        domain = "" if domain == "ai.onnx" else domain
-        try:
-            return onnx.defs.get_schema(op, self.opset(domain), domain)
-        except (onnx.defs.SchemaError, TypeError):  # the latter for versions beyond all numbers
-            return None
-
     def tensor(self, use: tuple[int, int]) -> str:
         """The tensor that a node reads in an input slot."""
-        return str(self.nodes[use[0]].input[use[1]])
+        return self.reads[use[0]][use[1]]
 
     def dynamic(self) -> dict[str, str]:
         """The dynamic dimensions of the graph inputs: key for ``trial`` -> input they were seen in."""
@@ -201,12 +206,13 @@ class Graph:
         Returns:
             The outputs of which only the file can tell the shapes: all if there is none, else those it lacks.
         """
-        rule = rules.find(node.op_type, node.domain, self.opset(node.domain))
-        found = rule.stand_in if rule is not None else None
+        operator = self.operator_of(node)
+        found = operator.rule.stand_in if operator.rule is not None else None
+        if found is None and operator.is_declared:
+            return []
         outputs = list(node.output)
         if found is None or not self._can_stand_in(found, node):
-            known = onnx.defs.has(node.op_type, "" if node.domain == "ai.onnx" else node.domain)
-            return [] if known else outputs
+            return [] if operator.is_declared else outputs
         inputs = [node.input[slot] for slot in found.slots if slot < len(node.input)]
         schema = onnx.defs.get_schema(found.op, self.opset(""), "")
         attributes = [a for a in node.attribute if a.name in schema.attributes]
@@ -296,21 +302,18 @@ class Graph:
         Raises:
             Declined: If one has another, or the model's opset does not have the operator.
         """
-        domain = "" if node.domain == "ai.onnx" else node.domain
-        if not onnx.defs.has(node.op_type, domain):
+        operator = self.operator_of(node)
+        if not operator.is_declared:
             return
-        schema = self.schema(node.op_type, domain)
-        if schema is None:
-            raise Declined(f"opset {self.opset(domain)} does not have it")
-        known = schema.attributes
+        if operator.schema is None:
+            raise Declined(f"opset {operator.opset} does not have it")
         for attribute in node.attribute:
-            kind: Any = known[attribute.name].type if attribute.name in known else None
-            if kind is not None and kind.value != attribute.type:
+            if operator.kinds.get(attribute.name, attribute.type) != attribute.type:
                 raise Declined(f"its attribute {attribute.name} is of the wrong type")
 
     def unread(self, node: NodeProto) -> tuple[int, ...]:
         """Input slots of which a node reads only shape and type."""
-        rule = rules.find(node.op_type, node.domain, self.opset(node.domain))
+        rule = self.operator_of(node).rule
         return rule.unread if rule is not None else ()
 
     def blank(self, name: str) -> NDArray[Any]:
@@ -322,10 +325,10 @@ class Graph:
         """By node: whether it makes or reads a sequence that some node makes."""
         lists: set[str] = set()
         found = []
-        for node in self.nodes:
-            if self.schema(node.op_type, node.domain) is not None and not self._makes_tensors(node):
-                lists.update(node.output)
-            found.append(any(name in lists for name in (*node.input, *node.output)))
+        for i, node in enumerate(self.nodes):
+            if not self.operator_of(node).makes_tensors:
+                lists.update(self.makes[i])
+            found.append(bool(lists) and any(name in lists for name in (*self.reads[i], *self.makes[i])))
         return found
 
     def evaluate(self, node: NodeProto, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
@@ -364,7 +367,3 @@ class Graph:
                 node=node.name,
                 tensor=next(iter(node.output), ""),
             ) from error
-
-
-NO_REFERENCE = (AssertionError, ImportError, LookupError, RuntimeError, onnx.defs.SchemaError)
-"""The ways in which ONNX says that it has no reference implementation."""

@@ -37,13 +37,14 @@ def infer(model: ModelProto, *, borders: bool = True) -> AxisMap:
     Raises:
         ModelError: If the graph is invalid or contradicts itself.
     """
-    keys = sorted(Graph(model).dynamic())
+    graph = Graph(model)
+    keys = sorted(graph.dynamic())
     solved: list[AxisMap] = []
     failure: Exception | None = None
     for group in _trials(keys):
         for trial in group:
             try:
-                solved.append(_Inference(Graph(model, trial), borders).run())
+                solved.append(_Inference(graph.at(trial), borders).run())
             except (ModelError, SizeMismatch) as error:
                 failure = failure or error
         if len(solved) > 1 or (solved and not keys):
@@ -51,7 +52,7 @@ def infer(model: ModelProto, *, borders: bool = True) -> AxisMap:
     if not keys and not solved:
         raise failure if isinstance(failure, ModelError) else ModelError(str(failure), "check the model")
     if not solved:  # no size fits all dynamic dimensions: what then has no shape is pinned
-        return _Inference(Graph(model), borders).run()
+        return _Inference(graph.at({}), borders).run()
     if keys:
         _pin_what_differs(solved[0], solved[1:])
     _pin_claims(solved[0])
@@ -140,13 +141,11 @@ class _Inference:
 
     def _visit(self, i: int) -> None:
         """Asks the node's rule for facts; without an answer, pins all that touches the node."""
-        proto = self.graph.nodes[i]
-        inputs = [self._operand(i, slot, name) for slot, name in enumerate(proto.input)]
-        outputs = [self._make(name) if name else None for name in proto.output]
-        found = rules.find(proto.op_type, proto.domain, self.graph.opset(proto.domain))
-        named = zip([*proto.input, *proto.output], [*inputs, *outputs], strict=True)
-        missing = [name for name, terms in named if name and terms is None and name not in self.lists]
-        unknown = [name for name in missing if not self._unused(name)]
+        reads, makes = self.graph.reads[i], self.graph.makes[i]
+        inputs = [self._operand(i, slot, name) for slot, name in enumerate(reads)]
+        outputs = [self._make(name) if name else None for name in makes]
+        found = self.graph.rule(i)
+        unknown = self._unknown((*reads, *makes), (*inputs, *outputs))
         node = self._node(i, inputs, outputs)
         facts: list[Fact] = []
         try:
@@ -154,7 +153,7 @@ class _Inference:
                 raise Declined("no rule knows this operator")
             if unknown:
                 raise Declined(f"the shape of {unknown[0]} is not known")
-            self.graph.check_attributes(proto)
+            self.graph.check_attributes(self.graph.nodes[i])
             facts = rules.facts_of(found, node)
         except Declined as why:
             self._pin_all(i, [node.terms], str(why))
@@ -165,19 +164,27 @@ class _Inference:
 
     def _node(self, i: int, inputs: Sequence[Terms | None], outputs: Sequence[Terms | None]) -> Node:
         """What the rule may see of a node."""
-        proto = self.graph.nodes[i]
+        proto, reads = self.graph.nodes[i], self.graph.reads[i]
+        constants, lists = self.graph.constants, self.lists
         return Node(
             proto.op_type,
-            self.graph.opset(proto.domain),
+            self.graph.operator_of(proto).opset,
             attributes(proto),
             inputs,
             outputs,
             proto.domain,
-            lambda slot: self.graph.small_value(proto.input[slot]) if proto.input[slot] else None,
-            frozenset(s for s, name in enumerate(proto.input) if name in self.graph.constants),
-            {s: self.lists[name] for s, name in enumerate(proto.input) if name in self.lists},
-            {s: self.lists[name] for s, name in enumerate(proto.output) if name in self.lists},
+            lambda slot: self.graph.small_value(reads[slot]) if reads[slot] else None,
+            frozenset([s for s, name in enumerate(reads) if name in constants]),
+            {s: lists[name] for s, name in enumerate(reads) if name in lists} if lists else {},
+            {s: lists[name] for s, name in enumerate(self.graph.makes[i]) if name in lists} if lists else {},
         )
+
+    def _unknown(self, names: Sequence[str], terms: Sequence[Terms | None]) -> list[str]:
+        """The tensors that somebody reads and of which nothing is known."""
+        if None not in terms:
+            return []
+        missing = [name for name, known in zip(names, terms, strict=True) if name and known is None]
+        return [name for name in missing if name not in self.lists and not self._unused(name)]
 
     def _unused(self, name: str) -> bool:
         return name not in self.graph.consumers and name not in self.graph.outputs

@@ -35,14 +35,14 @@ def subgraphs(node: NodeProto) -> Iterator[GraphProto]:
                 pending.extend(graph.node)
 
 
-def captured(node: NodeProto) -> set[str]:
+def captured(node: NodeProto) -> frozenset[str]:
     """Names that the subgraphs of a node use; those of the outer graph are among them."""
     names: set[str] = set()
     for graph in subgraphs(node):
         names.update(value.name for value in graph.output)
         for inner in graph.node:
             names.update(inner.input)
-    return names - {""}
+    return frozenset(names - {""})
 
 
 def attributes(node: NodeProto) -> dict[str, Any]:

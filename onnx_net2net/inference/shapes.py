@@ -67,15 +67,16 @@ def resolve(graph: Graph, bare: ModelProto) -> Shapes:
     values: dict[str, Array] = {}
     constants: Constants = {}
     found = Shapes({}, values)
+    handles_lists = graph.handles_lists
     while True:
         types = {**_infer(graph, bare), **found.types}
         before = len(values), len(constants), len(found.types)
         gaps = _gaps(graph, types)
-        for i, node in enumerate(graph.nodes):
+        for i, makes in enumerate(graph.makes):
             known: Mapping[str, Array | None] = constants if i in graph.constant_nodes else values
-            if (known is values or gaps) and not all(name in known for name in node.output if name):
+            if (known is values or gaps) and not all(name in known for name in makes if name):
                 _follow(graph, i, types, values, constants)
-            if graph.handles_lists[i]:
+            if handles_lists[i]:
                 _list(graph, i, types, found)
         if not gaps or before == (len(values), len(constants), len(found.types)):
             return Shapes({**types, **found.types}, values, found.lists)
@@ -101,39 +102,40 @@ def _infer(graph: Graph, bare: ModelProto) -> dict[str, tuple[int, Shape | None]
 
 
 def _type(value: ValueInfoProto) -> tuple[int, Shape | None]:
-    tensor = value.type.tensor_type
-    if not value.type.HasField("tensor_type"):
+    kind = value.type
+    if not kind.HasField("tensor_type"):
         return 0, None
-    if not tensor.HasField("shape") or not all(d.HasField("dim_value") and d.dim_value >= 0 for d in tensor.shape.dim):
-        return tensor.elem_type, None
-    return tensor.elem_type, tuple(d.dim_value for d in tensor.shape.dim)
+    tensor = kind.tensor_type
+    dims: list[int] = []
+    for dim in tensor.shape.dim:
+        size = dim.dim_value
+        if size < 0 or (not size and not dim.HasField("dim_value")):
+            return tensor.elem_type, None
+        dims.append(size)
+    return tensor.elem_type, tuple(dims) if dims or tensor.HasField("shape") else None
 
 
 def _gaps(graph: Graph, types: Types) -> bool:
     """Whether some tensor has no shape yet."""
-    return any(name and types.get(name, (0, None))[1] is None for node in graph.nodes for name in node.output)
+    return any(name and types.get(name, (0, None))[1] is None for names in graph.makes for name in names)
 
 
 def _follow(graph: Graph, i: int, types: Types, values: Known, constants: Constants) -> None:
     """Computes a node's outputs if shapes and small constants determine them, and notes them."""
     node = graph.nodes[i]
-    if graph.captured[i] or not graph.is_deterministic(node):
-        return
     unread = graph.unread(node)
+    if any(_is_computed(graph, name, values) and slot not in unread for slot, name in enumerate(graph.reads[i])):
+        return  # as of most nodes
+    if graph.captured[i] or not graph.operator_of(node).is_deterministic:
+        return
     feeds: dict[str, Array] = {}
-    for slot, name in enumerate(node.input):
-        dtype, shape = types.get(name, (0, None))
-        if not name:
-            continue
-        if slot in unread and shape is not None and dtype:
-            feeds[name] = np.broadcast_to(np.zeros((), helper.tensor_dtype_to_np_dtype(dtype)), shape)
-        elif name in values:
-            feeds[name] = values[name]
-        elif name in graph.constants and (value := _constant(graph, name, types, constants)) is not None:
+    for slot, name in enumerate(graph.reads[i]):
+        value = _feed(graph, name, slot in unread, types, values, constants) if name else None
+        if value is not None:
             feeds[name] = value
-        else:
+        elif name:
             return
-    sizes = [types.get(name, (0, None))[1] for name in node.output if name]
+    sizes = [types.get(name, (0, None))[1] for name in graph.makes[i] if name]
     if any(shape is not None and math.prod(shape) > SMALL for shape in sizes):
         return
     try:
@@ -145,6 +147,21 @@ def _follow(graph: Graph, i: int, types: Types, values: Known, constants: Consta
             constants.update(results)
         else:
             values.update(results)
+
+
+def _feed(graph: Graph, name: str, unread: bool, types: Types, values: Known, constants: Constants) -> Array | None:
+    """The value of an input that shapes or small constants determine; zeros where only its shape is read."""
+    dtype, shape = types.get(name, (0, None))
+    if unread and shape is not None and dtype:
+        return _blank(dtype, shape)
+    if name in values:
+        return values[name]
+    return _constant(graph, name, types, constants) if name in graph.constants else None
+
+
+def _is_computed(graph: Graph, name: str, values: Known) -> bool:
+    """Whether an input depends on what the model is run on."""
+    return bool(name) and name not in values and name not in graph.constants
 
 
 def _list(graph: Graph, i: int, types: Types, found: Shapes) -> None:
@@ -188,9 +205,9 @@ def _constant(graph: Graph, name: str, types: Types, constants: Constants) -> Ar
         i = graph.producer.get(current)
         if i is not None and current not in constants and i not in needed:
             needed.add(i)
-            pending += [n for n in graph.nodes[i].input if n]
+            pending += [n for n in graph.reads[i] if n]
     for i in sorted(needed):
-        for output in filter(None, graph.nodes[i].output):
+        for output in filter(None, graph.makes[i]):
             constants.setdefault(output, None)  # unless the node can be run, and so that it is not tried again
         _follow(graph, i, types, {}, constants)
     return constants.get(name)

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 import numpy as np
 from onnx import ModelProto
 
-from onnx_net2net import rules
 from onnx_net2net.algebra.axes import Dim, new_size
 from onnx_net2net.errors import UsageError
 from onnx_net2net.inference.axis_map import AxisMap
@@ -52,7 +51,7 @@ def measure(found: AxisMap, plan: Plan) -> Size:
 
     macs = 0
     for i, node in enumerate(graph.nodes):
-        rule = rules.find(node.op_type, node.domain, graph.opset(node.domain))
+        rule = graph.rule(i)
         if rule is not None and rule.cost is not None and i not in graph.constant_nodes:
             dims = [found.uses.get((i, slot), found.dims.get(name)) for slot, name in enumerate(node.input)]
             made = [found.dims.get(name) for name in node.output]
