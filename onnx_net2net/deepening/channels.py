@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Mapping
 from functools import cached_property
 
@@ -22,6 +23,7 @@ class Channels:
     def __init__(self, found: AxisMap) -> None:
         self.found = found
         self.graph = found.graph
+        self._known: dict[tuple[int, bool], list[int]] = {}
 
     def axis(self, name: str) -> int:
         """The axis that the nearest linear operators make and contract over.
@@ -55,9 +57,8 @@ class Channels:
     def _reader(self, i: int) -> int:
         """The node that computes with a constant, behind those that only pass it on."""
         while True:
-            node = self.graph.nodes[i]
             rule = self.graph.rule(i)
-            following = self.graph.consumers.get(node.output[0], ())
+            following = self.graph.consumers.get(self.graph.makes[i][0], ())
             if rule is None or not rule.passes or not following:
                 return i
             i = following[0][0]
@@ -66,18 +67,26 @@ class Channels:
         """The axes that the next linear operators contract over, or the previous ones make."""
         axes: set[str] = set()
         seen: set[int] = set()
-        pending = self._neighbours(name, onward)
+        pending = deque(self._neighbours(name, onward))
         while pending and len(seen) < FAR:
-            i = pending.pop(0)
+            i = pending.popleft()
             if i in seen:
                 continue
             seen.add(i)
             if i in self._linear:
                 axes |= self._linear[i][onward]
             else:
-                names = self.graph.nodes[i].output if onward else self.graph.nodes[i].input
-                pending += [k for name in names if name for k in self._neighbours(name, onward)]
+                pending += self._around(i, onward)
         return axes
+
+    def _around(self, i: int, onward: bool) -> list[int]:
+        """The nodes that read what a node makes, or make what it reads."""
+        found = self._known.get((i, onward))
+        if found is None:
+            names = self.graph.makes[i] if onward else self.graph.reads[i]
+            found = [k for name in names if name for k in self._neighbours(name, onward)]
+            self._known[i, onward] = found
+        return found
 
     def _neighbours(self, name: str, onward: bool) -> list[int]:
         if onward:

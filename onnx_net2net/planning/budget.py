@@ -43,7 +43,8 @@ def parameters(graph: Graph) -> int:
 def measure(found: AxisMap, plan: Plan) -> Size:
     """The size of the student that a plan of widened axes makes of a teacher."""
     graph = found.graph
-    maps = {info.axis.name: ONE for info in found.axes.values() if info.dynamic} | plan.maps
+    maps = {info.axis.name: ONE for info in found.axes.values() if info.dynamic}
+    maps.update(plan.maps)
     grown = sum(_growth(graph, c.source, c.name, [new_size(dim, maps) for dim in c.dims]) for c in plan.constants)
 
     def shape(dims: tuple[Dim, ...]) -> tuple[int, ...]:

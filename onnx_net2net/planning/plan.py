@@ -9,15 +9,16 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto
 
-from onnx_net2net.algebra.axes import Axis, Dim, Index, Prod, Sum
+from onnx_net2net.algebra.axes import Axis, Dim, Maps, Prod, Sum
 from onnx_net2net.errors import RequestError
 from onnx_net2net.inference.proto import skeleton
 
@@ -173,7 +174,7 @@ class BlockCopy:
     names: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Plan:
     """All that makes a student out of a teacher.
 
@@ -234,13 +235,13 @@ class Plan:
         """Whether copies get noise."""
         return any(step.noise and step.axes for step in self.steps)
 
-    @property
-    def maps(self) -> dict[str, Index]:
+    @cached_property
+    def maps(self) -> Maps:
         """The map of each widened axis."""
         return {axis.name: np.asarray(axis.map, np.int64) for axis in self.axes}
 
-    @property
-    def fractions(self) -> dict[str, NDArray[np.float64]]:
+    @cached_property
+    def fractions(self) -> Mapping[str, NDArray[np.float64]]:
         """The fractions of each widened axis."""
         return {axis.name: np.asarray(axis.fractions, np.float64) for axis in self.axes}
 

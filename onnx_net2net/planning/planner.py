@@ -192,6 +192,7 @@ class _Constants:
         self.found = found
         self.graph = found.graph
         self.maps = maps
+        self.elsewhere = frozenset(found.graph.outputs).union(*found.graph.captured)
         self.scaled: dict[Slot, list[SplitPlan]] = {}
         for s in found.scaled:
             if touches(s.over, maps):
@@ -228,11 +229,7 @@ class _Constants:
     def _only_slots(self, tensor: str) -> bool:
         """Whether nothing but computing nodes reads the tensor: no constant node, subgraph or output."""
         readers = self.graph.consumers.get(tensor, [])
-        return (
-            tensor not in self.graph.outputs
-            and all(use in self.found.uses for use in readers)
-            and not any(tensor in names for names in self.graph.captured)
-        )
+        return tensor not in self.elsewhere and all(use in self.found.uses for use in readers)
 
     def _is_shared_weight(self, tensor: str) -> bool:
         shape = self.graph.shape(tensor) or ()

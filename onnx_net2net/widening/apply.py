@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import GraphProto, ModelProto, TensorProto, helper, numpy_helper
+from onnx import GraphProto, ModelProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
 from onnx_net2net.inference.graph import Graph
 from onnx_net2net.planning.names import Names
@@ -56,6 +56,9 @@ class _Patch:
         self.place = {tensor.name: i for i, tensor in enumerate(self.proto.initializer)}
         self.listed = student.ir_version < 4
         self.names = Names(graph)
+        self.infos: dict[str, list[ValueInfoProto]] = {}
+        for info in (*self.proto.input, *self.proto.value_info):
+            self.infos.setdefault(info.name, []).append(info)
 
     def constant(self, name: str, value: Array) -> None:
         """Sets an initializer, or adds it; what a node made under this name, it no longer makes."""
@@ -70,9 +73,8 @@ class _Patch:
                 self._retire(self.graph.producer[name], name)
             if self.listed:
                 self.proto.input.append(helper.make_tensor_value_info(name, tensor.data_type, value.shape))
-        for info in (*self.proto.input, *self.proto.value_info):
-            if info.name == name:
-                _set_shape(info, value.shape)
+        for info in self.infos.get(name, ()):
+            _set_shape(info, value.shape)
 
     def _retire(self, node: int, name: str) -> None:
         output = self.proto.node[node].output
