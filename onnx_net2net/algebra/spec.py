@@ -19,6 +19,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from dataclasses import dataclass
+from functools import cache
 
 from onnx_net2net.algebra.facts import Contract, Equal, Fact, Node, Operand, Pin, Size, Uniform
 from onnx_net2net.algebra.unify import Term, fresh, product
@@ -36,6 +37,7 @@ class Pattern:
     name: str
     dims: tuple[tuple[str, ...] | str, ...]
 
+    @cache  # noqa: B019  # patterns are few and stay
     def align(self, rank: int) -> list[tuple[int, tuple[str, ...] | str]]:
         """(dimension, letters or mark) for an operand of ``rank`` dimensions."""
         rest = next((i for i, dim in enumerate(self.dims) if dim in _REST), None)

@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
-from operator import add, mul
+from operator import add, is_, mul
 
 from onnx_net2net.errors import SizeMismatch
 
@@ -84,6 +84,8 @@ class Solver:
         self._conflicts: list[Conflict] = []
         self._journal: list[tuple[Atom, Term | None]] | None = None  # kept during an attempt
         self._bindings = 0
+        self._version = 0
+        self._flat: dict[Product | Concatenation, int] = {}
 
     def equate(self, left: Term, right: Term, why: object) -> None:
         """Makes ``left`` and ``right`` the same term, as far as their boundaries align.
@@ -134,6 +136,7 @@ class Solver:
             atom.bound = before
         del self._conflicts[conflicts:]
         self._bindings = bindings
+        self._version += 1
         return False
 
     def settle(self) -> list[Conflict]:
@@ -167,7 +170,9 @@ class Solver:
         found: list[Atom] = []
         pending = [term]
         while pending:
-            part = self.resolve(pending.pop())
+            part = pending.pop()
+            if not isinstance(part, Atom) or part.bound is not None:
+                part = self.resolve(part)
             if isinstance(part, Atom):
                 found.append(part)
             else:
@@ -187,6 +192,8 @@ class Solver:
     def _flatten(self, term: Product | Concatenation) -> Term:
         if term.size <= 1:
             return UNIT if term.size else EMPTY
+        if self._flat.get(term) == self._version:  # no binding since
+            return term
         kind = type(term)
         neutral = 1 if kind is Product else 0
         flat: list[Term] = []
@@ -205,13 +212,15 @@ class Solver:
                 flat.append(part)
         if len(flat) == 1:
             return flat[0]
-        if len(flat) == len(term.parts) and all(a is b for a, b in zip(flat, term.parts, strict=True)):
-            return term
-        return kind(tuple(flat), term.size)
+        if len(flat) != len(term.parts) or not all(map(is_, flat, term.parts)):
+            term = kind(tuple(flat), term.size)
+        self._flat[term] = self._version
+        return term
 
     def _bind(self, atom: Atom, term: Term) -> None:
         self._set(atom, term)
         self._bindings += 1
+        self._version += 1
 
     def _set(self, atom: Atom, term: Term) -> None:
         if self._journal is not None:

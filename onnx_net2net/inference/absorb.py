@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from onnx_net2net.algebra.facts import Contract, Operand, Terms
 from onnx_net2net.inference.axis_map import Slot
 from onnx_net2net.inference.graph import Graph
-from onnx_net2net.inference.proto import FLOATS, attributes
+from onnx_net2net.inference.proto import FLOATS
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ def _behind(graph: Graph, uses: Mapping[Slot, Terms], i: int, operand: Operand) 
         shape = graph.shape(node.input[0])
         if rule is None or rule.passes is None or shape is None:
             return None
-        known = attributes(node)
+        known = graph.attributes(maker)
         axis = rule.passes(known, place.axis, len(shape))
         zero = _given(graph, maker, rule.zero)
         place = Place(

@@ -56,6 +56,7 @@ class Freezer:
         self.labels = [label(node) for node in graph.nodes]
         self.names: dict[Atom, str] = {}
         self.taken: set[str] = set()
+        self.named: set[Term] = set()
         self.numbers: Counter[tuple[str, int]] = Counter()
         self.roots: dict[Term, Term] = {}
         self.known: dict[Term, list[Atom]] = {}
@@ -87,8 +88,10 @@ class Freezer:
     def _name_all(self) -> None:
         """An axis is named after the first constant that carries it, else that contracts it, else a tensor."""
         contracted = {(*place.use, place.axis) for place in self.places.values()}
-        floats = [use for use in self.uses if self.graph.is_weight(self._tensor(use))]
-        others = [use for use in self.uses if use not in set(floats)]
+        kinds: dict[bool, list[Slot]] = {True: [], False: []}
+        for use in self.uses:
+            kinds[self.graph.is_weight(self._tensor(use))].append(use)
+        floats, others = kinds[True], kinds[False]
         for wanted in (False, True):
             for use in floats:
                 for axis, term in enumerate(self.uses[use]):
@@ -100,24 +103,28 @@ class Freezer:
         for use in others:
             for axis, term in enumerate(self.uses[use]):
                 self._name(self._tensor(use), axis, term, self.graph.nodes[use[0]].name)
-        for i, fact in self.facts:  # atoms that only rules mention, such as padding
+        self._name_inner()
+
+    def _name_inner(self) -> None:
+        """Atoms that no tensor has."""
+        for i, fact in self.facts:  # that only rules mention, such as padding
             for term in terms_of(fact):
                 self._name(next(iter(self.graph.makes[i]), ""), "in", term, "")
         for name, members in self.lists.items():  # of sequences that no rule knows
             for term in (term for terms in members for term in terms):
                 self._name(name, "in", term, "")
-        self._name_sizes()
-
-    def _name_sizes(self) -> None:
-        """Atoms that only arithmetic on shapes mentions."""
-        for claim in self.follower.claims:
+        for claim in self.follower.claims:  # that only arithmetic on shapes mentions
             for term in claim.depends:
                 self._name(claim.tensor, "in", term, "")
         for written, demands in self.follower.demands.items():
             self._name(self._tensor(written.use), "in", demands[0][1], "")
 
     def _name(self, tensor: str, axis: int | str, term: Term, node: str) -> None:
-        leaves = self._leaves(term)
+        root = self._root(term)
+        if root in self.named:
+            return
+        self.named.add(root)
+        leaves = self._leaves(root)
         for k, atom in enumerate(leaves):
             if atom not in self.names:
                 base = f"{tensor}:{axis}" + (f"[{k}]" if len(leaves) > 1 else "")
@@ -151,7 +158,7 @@ class Freezer:
         return self.graph.tensor(use)
 
     def _dims(self, terms: Iterable[Term]) -> tuple[Dim, ...]:
-        return tuple(self._dim(term) for term in terms)
+        return tuple([self._dim(term) for term in terms])
 
     def _dim(self, term: Term) -> Dim:
         term = self._root(term)
@@ -170,7 +177,7 @@ class Freezer:
         if isinstance(term, Atom):
             return self._dim(term)
         kind = Prod if isinstance(term, Product) else Sum
-        return kind(tuple(self._raw(part) for part in term.parts))
+        return kind(tuple([self._raw(part) for part in term.parts]))
 
     def _role(self, k: int, i: int, fact: Fact, into: AxisMap) -> None:
         if isinstance(fact, Equal):

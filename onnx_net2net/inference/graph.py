@@ -17,7 +17,6 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper
-from onnx.reference import ReferenceEvaluator
 
 from onnx_net2net import rules
 from onnx_net2net.errors import Declined, ModelError
@@ -26,12 +25,14 @@ from onnx_net2net.inference.proto import (
     FLOATS,
     HUGE,
     QUANTISED,
+    attributes,
     captured,
     open_dims,
     read_tensor,
     skeleton,
     subgraphs,
 )
+from onnx_net2net.inference.reference import Reference
 from onnx_net2net.inference.shapes import SMALL, Shape, Shapes, is_small, resolve
 
 NOTHING: frozenset[str] = frozenset()
@@ -64,6 +65,8 @@ class Graph:
         self.captured: list[frozenset[str]] = []
         self.reads: list[tuple[str, ...]] = [tuple(node.input) for node in self.nodes]
         self.makes: list[tuple[str, ...]] = [tuple(node.output) for node in self.nodes]
+        self._reference = Reference(self.opset(""))
+        self._attributes: dict[int, Mapping[str, Any]] = {}
         self._operators: dict[tuple[str, str], Operator] = {}
         self.constant_nodes: set[int] = set()
         self._values: dict[str, NDArray[Any]] = {}
@@ -159,6 +162,12 @@ class Graph:
     def operator_of(self, node: NodeProto) -> Operator:
         """The same for a node's."""
         return self.operator(node.op_type, node.domain)
+
+    def attributes(self, i: int) -> Mapping[str, Any]:
+        """The decoded attributes of a node."""
+        if i not in self._attributes:
+            self._attributes[i] = attributes(self.nodes[i])
+        return self._attributes[i]
 
     def rule(self, i: int) -> rules.Rule | None:
         """The rule of a node's operator, or None."""
@@ -348,22 +357,4 @@ class Graph:
         Raises:
             ModelError: If there is none, or it fails.
         """
-        unknown = onnx.TypeProto()
-        graph = helper.make_graph(
-            [node],
-            "constant",
-            [helper.make_value_info(name, unknown) for name in feeds],
-            [helper.make_value_info(name, unknown) for name in node.output if name],
-        )
-        opset = helper.make_opsetid("", self.opsets.get("", 1))
-        try:
-            single = helper.make_model(graph, opset_imports=[opset])
-            return list(ReferenceEvaluator(single).run(None, dict(feeds)))
-        except Exception as error:  # the reference implementations raise anything at all
-            raise ModelError(
-                f"this constant cannot be evaluated ({error})",
-                "fold constants before expanding",
-                op=node.op_type,
-                node=node.name,
-                tensor=next(iter(node.output), ""),
-            ) from error
+        return self._reference.run(node, feeds)

@@ -22,7 +22,7 @@ from onnx_net2net.inference.axis_map import AxisInfo, AxisMap, Blame, Claim, Slo
 from onnx_net2net.inference.follow import REASON, Follower
 from onnx_net2net.inference.freeze import Freezer
 from onnx_net2net.inference.graph import Graph
-from onnx_net2net.inference.proto import attributes, label
+from onnx_net2net.inference.proto import label
 from onnx_net2net.inference.recompute import broken
 
 
@@ -169,7 +169,7 @@ class _Inference:
         return Node(
             proto.op_type,
             self.graph.operator_of(proto).opset,
-            attributes(proto),
+            self.graph.attributes(i),
             inputs,
             outputs,
             proto.domain,
@@ -276,7 +276,7 @@ def _pin_claims(found: AxisMap) -> None:
     free = {info.axis.name: info for claim in found.claims for info in _claimed(found, claim) if not info.pins}
     for claim in broken(found, {name: 2 * info.axis.size for name, info in free.items()}):
         alone = [info for info in _claimed(found, claim) if not info.pins]
-        _pin_claimed(found, claim, [i for i in alone if claim in broken(found, {i.axis.name: 2 * i.axis.size})])
+        _pin_claimed(found, claim, [i for i in alone if broken(found, {i.axis.name: 2 * i.axis.size}, [claim])])
 
 
 def _claimed(found: AxisMap, claim: Claim) -> list[AxisInfo]:

@@ -6,7 +6,7 @@ it is computed anew with the sizes that were chosen, and an axis for which the r
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,10 +18,11 @@ from onnx_net2net.errors import ModelError
 from onnx_net2net.inference.axis_map import AxisMap, Claim
 
 
-def broken(found: AxisMap, sizes: Mapping[str, int]) -> list[Claim]:
-    """The claims that new sizes of axes break."""
+def broken(found: AxisMap, sizes: Mapping[str, int], claims: Sequence[Claim] | None = None) -> list[Claim]:
+    """The claims, of some or of all, that new sizes of axes break."""
     maps = {name: np.zeros(n, np.int64) for name, n in sizes.items()}  # only their lengths matter
-    asked = [claim for claim in found.claims if any(touches(dim, maps) for dim in claim.dims)]
+    every = found.claims if claims is None else claims
+    asked = [claim for claim in every if any(touches(dim, maps) for dim in claim.dims)]
     values = _values(found, maps, {claim.tensor for claim in asked}) if asked else {}
     return [claim for claim in asked if not _holds(found, claim, values.get(claim.tensor), maps)]
 

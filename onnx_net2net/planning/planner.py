@@ -155,7 +155,7 @@ def certify(found: AxisMap, maps: Maps) -> int:
         a, b = _trim(left, right)
         if touches(a, maps) or touches(b, maps):
             proved += 1
-            if new_size(a, maps) != new_size(b, maps) or not np.array_equal(index(a, maps), index(b, maps)):
+            if a is not b and not _equal(a, b, maps):
                 raise RequestError(f"the maps break an equation of {node}", "report this as a bug", op="certificate")
     for dim, blame in found.uniform:
         if touches(dim, maps) and len(set(np.bincount(index(dim, maps), minlength=size(dim)).tolist())) > 1:
@@ -166,6 +166,11 @@ def certify(found: AxisMap, maps: Maps) -> int:
         wrong = f"{claim.node}: a size that the model computes does not follow"
         raise RequestError(wrong, "choose other sizes", op="certificate", tensor=claim.tensor)
     return proved
+
+
+def _equal(left: Dim, right: Dim, maps: Maps) -> bool:
+    """Whether two terms gather alike."""
+    return new_size(left, maps) == new_size(right, maps) and np.array_equal(index(left, maps), index(right, maps))
 
 
 def _trim(left: Dim, right: Dim) -> tuple[Dim, Dim]:

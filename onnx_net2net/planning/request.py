@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import ROUND_HALF_UP, Decimal
 from fnmatch import fnmatchcase
+from heapq import heappop, heappush
 
 from onnx_net2net.algebra.axes import Axis, Dim, Prod, atoms
 from onnx_net2net.errors import RequestError, UsageError
@@ -155,7 +156,8 @@ def _channels(found: AxisMap, only: Sequence[str], skip: Sequence[str]) -> list[
         for name, info in found.axes.items()
         if info.status != "pinned" and info.initializers and _taken(found, name, only, skip)
     }
-    products = [p for dims in (*found.dims.values(), *found.uses.values()) for dim in dims for p in _products(dim)]
+    terms = {id(dim): dim for dims in (*found.dims.values(), *found.uses.values()) for dim in dims}  # most are shared
+    products = [product for dim in terms.values() for product in _products(dim)]
     while True:
         chosen, lost = _choose(products, able)
         if not lost:
@@ -206,19 +208,22 @@ def _taken(found: AxisMap, name: str, only: Sequence[str], skip: Sequence[str]) 
 def _balance(found: AxisMap, wanted: dict[str, int], named: set[str], skipped: dict[str, str]) -> None:
     """Sees to it that under statistics every unit has equally many copies; drops what cannot.
 
-    Dropping an axis can unbalance another constraint, so this repeats until nothing changes.
+    Dropping an axis can unbalance other constraints on it, so they get another turn, the first of all first.
     """
-    while True:
-        for dim, blame in found.uniform:
-            try:
-                _multiple(dim, wanted)
-                continue
-            except ValueError as error:
-                problem = str(error)
-            _drop(found, [dim], f"{blame}, so {problem}", "ask for a whole multiple", wanted, named, skipped)
-            break
-        else:
-            return
+    places: dict[str, list[int]] = {}
+    for k, (dim, _) in enumerate(found.uniform):
+        for axis in atoms(dim):
+            places.setdefault(axis.name, []).append(k)
+    pending = list(range(len(found.uniform)))
+    while pending:
+        dim, blame = found.uniform[heappop(pending)]
+        try:
+            _multiple(dim, wanted)
+        except ValueError as error:
+            reason = f"{blame}, so {error}"
+            for name in _drop(found, [dim], reason, "ask for a whole multiple", wanted, named, skipped):
+                for k in places[name]:
+                    heappush(pending, k)
 
 
 def _drop(
@@ -229,8 +234,8 @@ def _drop(
     wanted: dict[str, int],
     named: set[str],
     skipped: dict[str, str],
-) -> None:
-    """Lets the axes of some terms keep their sizes.
+) -> set[str]:
+    """Lets the axes of some terms keep their sizes, and says which.
 
     Raises:
         RequestError: If one of them was asked for by name.
@@ -243,6 +248,7 @@ def _drop(
     for name in axes:
         skipped[name] = reason
         del wanted[name]
+    return axes
 
 
 def _grows(found: AxisMap, axis: Axis, wanted: Mapping[str, int]) -> bool:

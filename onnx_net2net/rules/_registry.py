@@ -208,15 +208,13 @@ def facts_of(rule: Rule, node: Node) -> list[Fact]:
         Declined: If the rule has no answer for this node.
     """
     facts = rule.apply(node)
-    mentioned: set[int] = set()
-    pending = [term for fact in facts for term in terms_of(fact)]
+    mentioned = {term for fact in facts for term in terms_of(fact)}
+    pending = [term for term in mentioned if not isinstance(term, Atom)]
     while pending:
-        term = pending.pop()
-        if isinstance(term, Atom):
-            mentioned.add(id(term))
-        else:
-            pending.extend(term.parts)
-    silent = [term for term in node.terms if term.size > 1 and id(term) not in mentioned]
+        parts = pending.pop().parts
+        mentioned.update(parts)
+        pending += [part for part in parts if not isinstance(part, Atom)]
+    silent = [term for term in node.terms if term.size > 1 and term not in mentioned]
     return facts + [Pin(term, "its rule does not speak of this dimension") for term in silent]
 
 
