@@ -13,7 +13,7 @@ import pytest
 from onnx import ModelProto, numpy_helper
 
 from onnx_net2net import Expansion, Plan, RequestError, deepen, inspect, verify
-from onnx_net2net.deepening.activations import rule_of, view
+from onnx_net2net.deepening.activations import view
 from onnx_net2net.inference.graph import Graph
 from onnx_net2net.rules import all_rules
 from onnx_net2net.rules._registry import nowhere
@@ -253,7 +253,7 @@ def check_zeros(model: ModelProto) -> set[str]:
     graph = Graph(model)
     done: set[str] = set()
     for i, node in enumerate(graph.nodes):
-        rule = rule_of(graph, i)
+        rule = graph.rule(i)
         inputs = {slot: operand(graph, name) for slot, name in enumerate(node.input) if name}
         if i in graph.constant_nodes or rule is None or any(value is None for value in inputs.values()):
             continue

@@ -152,8 +152,11 @@ class Solver:
     def resolve(self, term: Term) -> Term:
         """Follows bindings, flattens nested terms of one kind, drops units and empty blocks."""
         if isinstance(term, Atom):
-            if term.bound is None:
+            bound = term.bound
+            if bound is None:
                 return term
+            if isinstance(bound, Atom) and bound.bound is None:
+                return bound
             chain = []
             while isinstance(term, Atom) and term.bound is not None:
                 chain.append(term)

@@ -142,6 +142,8 @@ class Freezer:
 
     def _root(self, term: Term) -> Term:
         """The term resolved; the solver is done, so this cannot change any more."""
+        if isinstance(term, Atom):
+            return self.solver.resolve(term)
         found = self.roots.get(term)
         if found is None:
             found = self.roots[term] = self.solver.resolve(term)

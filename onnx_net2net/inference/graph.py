@@ -68,6 +68,7 @@ class Graph:
         self._reference = Reference(self.opset(""))
         self._attributes: dict[int, Mapping[str, Any]] = {}
         self._operators: dict[tuple[str, str], Operator] = {}
+        self.operators = [self.operator_of(node) for node in self.nodes]
         self.constant_nodes: set[int] = set()
         self._values: dict[str, NDArray[Any]] = {}
         self._walk()
@@ -143,11 +144,10 @@ class Graph:
 
     def _is_constant(self, i: int, constant: set[str]) -> bool:
         """Whether a node computes the same from constants in every run."""
-        node = self.nodes[i]
-        if not all(name in constant for name in self.reads[i] if name) or any(True for _ in subgraphs(node)):
+        if not all(name in constant for name in self.reads[i] if name) or any(True for _ in subgraphs(self.nodes[i])):
             return False
-        operator = self.operator_of(node)
-        if operator.domain or self._is_stored(node):
+        operator = self.operators[i]
+        if operator.domain or self._is_stored(i):
             return False
         return operator.is_deterministic and operator.has_reference and operator.makes_tensors
 
@@ -171,12 +171,12 @@ class Graph:
 
     def rule(self, i: int) -> rules.Rule | None:
         """The rule of a node's operator, or None."""
-        return self.operator_of(self.nodes[i]).rule
+        return self.operators[i].rule
 
-    def _is_stored(self, node: NodeProto) -> bool:
+    def _is_stored(self, i: int) -> bool:
         """Whether a node makes a weight of something stored that should stay so, such as integers."""
-        rule = self.operator_of(node).rule
-        return rule is not None and rule.stored and self.is_private(node.output[0])
+        rule = self.rule(i)
+        return rule is not None and rule.stored and self.is_private(self.makes[i][0])
 
     def is_private(self, name: str) -> bool:
         """Whether only one input slot reads a tensor."""
@@ -334,8 +334,8 @@ class Graph:
         """By node: whether it makes or reads a sequence that some node makes."""
         lists: set[str] = set()
         found = []
-        for i, node in enumerate(self.nodes):
-            if not self.operator_of(node).makes_tensors:
+        for i, operator in enumerate(self.operators):
+            if not operator.makes_tensors:
                 lists.update(self.makes[i])
             found.append(bool(lists) and any(name in lists for name in (*self.reads[i], *self.makes[i])))
         return found

@@ -168,7 +168,7 @@ class _Inference:
         constants, lists = self.graph.constants, self.lists
         return Node(
             proto.op_type,
-            self.graph.operator_of(proto).opset,
+            self.graph.operators[i].opset,
             self.graph.attributes(i),
             inputs,
             outputs,

@@ -122,11 +122,11 @@ def _gaps(graph: Graph, types: Types) -> bool:
 
 def _follow(graph: Graph, i: int, types: Types, values: Known, constants: Constants) -> None:
     """Computes a node's outputs if shapes and small constants determine them, and notes them."""
-    node = graph.nodes[i]
-    unread = graph.unread(node)
+    rule = graph.rule(i)
+    unread = rule.unread if rule is not None else ()
     if any(_is_computed(graph, name, values) and slot not in unread for slot, name in enumerate(graph.reads[i])):
         return  # as of most nodes
-    if graph.captured[i] or not graph.operator_of(node).is_deterministic:
+    if graph.captured[i] or not graph.operators[i].is_deterministic:
         return
     feeds: dict[str, Array] = {}
     for slot, name in enumerate(graph.reads[i]):
@@ -139,7 +139,7 @@ def _follow(graph: Graph, i: int, types: Types, values: Known, constants: Consta
     if any(shape is not None and math.prod(shape) > SMALL for shape in sizes):
         return
     try:
-        results = graph.evaluate(node, feeds)
+        results = graph.evaluate(graph.nodes[i], feeds)
     except ModelError:
         return
     if all(value.size <= SMALL for value in results.values()):
