@@ -199,7 +199,8 @@ def test_frozen_terms_do_not_mix_up_temporaries() -> None:
         solver.equate(b, pair[1], None)
         terms.append(concatenation(a, b) if i % 2 else product(a, b))
     freezer = Freezer.__new__(Freezer)
-    freezer.solver, freezer.cache, freezer.names = solver, {}, {root: f"r{i}" for i, root in enumerate(roots)}
+    freezer.solver, freezer.names = solver, {root: f"r{i}" for i, root in enumerate(roots)}
+    freezer.roots, freezer.frozen = {}, {}
     assert all(size(freezer._dim(term)) == term.size for term in terms)
 
 
