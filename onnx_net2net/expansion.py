@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
+import hashlib
 import os
-from collections.abc import Mapping, Sequence
-from functools import cached_property
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +20,18 @@ from onnx_net2net.checking.verify import verify
 from onnx_net2net.deepening.deepen import check_layers
 from onnx_net2net.errors import NotEquivalentError, RequestError, UsageError
 from onnx_net2net.inference.infer import infer
-from onnx_net2net.io import digest, save
+from onnx_net2net.io import STANDARD, digest, draft, is_text, save
 from onnx_net2net.planning.plan import Plan, check_teacher
 from onnx_net2net.planning.planner import complete
 from onnx_net2net.planning.request import pinned_by
 from onnx_net2net.steps import start, take
+from onnx_net2net.storage.model import AnyModel, Digest, LazyModel, proto_of, whole
+from onnx_net2net.storage.sinks import Layout, Progress
+from onnx_net2net.storage.writer import Draft
 
 PREFIX = "onnx_net2net."
+UNKNOWN = "0" * 64
+"""Stands in for a digest that is not known yet."""
 RANDOM = "random units or layers do not compute what the teacher does"
 
 
@@ -32,39 +39,53 @@ class Expansion:
     """A student in the making: the plan, and the model once it is asked for.
 
     Attributes:
-        teacher: The teacher.
+        origin: The teacher as it was read.
         plan: What makes the student.
         skipped: Axes that were wanted and keep their size, or places that get no layer -> why.
         pinned: What pins the other axes of weights -> how many axes.
     """
 
-    def __init__(self, teacher: ModelProto, plan: Plan, skipped: Mapping[str, str], pinned: Mapping[str, int]) -> None:
-        self.teacher = teacher
+    def __init__(self, teacher: AnyModel, plan: Plan, skipped: Mapping[str, str], pinned: Mapping[str, int]) -> None:
+        self.origin = teacher
         self.plan = plan
         self.skipped = dict(skipped)
         self.pinned = dict(pinned)
         self.provenance = True
         self._verdict: Verdict | None = None
+        self._written: Draft | None = None
+
+    @cached_property
+    def teacher(self) -> ModelProto:
+        """The teacher, in memory."""
+        return whole(self.origin)
 
     @cached_property
     def exact(self) -> ModelProto:
-        """The student without noise, which equals the teacher unless units or layers are random."""
-        return functools.reduce(lambda model, step: take(model, step, noise=False), self.plan.steps, self.teacher)
+        """The student without noise, which equals the teacher unless units or layers are random; in memory."""
+        return whole(self.lazy_exact)
 
     @cached_property
     def model(self) -> ModelProto:
-        """The student; with noise if the plan asks for it."""
-        if not self.plan.noisy:
-            return self.exact
-        return functools.reduce(take, self.plan.steps, self.teacher)
+        """The student, in memory; with noise if the plan asks for it."""
+        return whole(self.lazy) if self.plan.noisy else self.exact
+
+    @cached_property
+    def lazy_exact(self) -> AnyModel:
+        """The same as `exact`; of a teacher that was not read into memory without its large weights."""
+        return functools.reduce(partial(take, noise=False), self.plan.steps, self.origin)
+
+    @cached_property
+    def lazy(self) -> AnyModel:
+        """The same as `model`; of a teacher that was not read into memory without its large weights."""
+        return functools.reduce(take, self.plan.steps, self.origin) if self.plan.noisy else self.lazy_exact
 
     @classmethod
-    def chain(cls, teacher: ModelProto, parts: Sequence[Expansion]) -> Expansion:
+    def chain(cls, teacher: AnyModel, parts: Sequence[Expansion]) -> Expansion:
         """One expansion that takes all steps, each on the student of the one before."""
         plans = [step for part in parts for step in part.plan.steps]
         skipped = {name: why for part in parts for name, why in part.skipped.items()}
         made = cls(teacher, dataclasses.replace(plans[0], then=tuple(plans[1:])), skipped, parts[-1].pinned)
-        made.exact = parts[-1].exact  # it is there already
+        made.lazy_exact = parts[-1].lazy_exact  # it is there already
         return made
 
     def verify(self, **options: Any) -> Verdict:
@@ -77,42 +98,101 @@ class Expansion:
             MissingError: If onnxruntime or a provider is not there.
         """
         options = {"grown": self.plan.changes, **options}
-        verdict = verify(self.teacher, self.exact, plan=self.plan, **options)
+        student = self._written.model if self._written is not None and not self.plan.noisy else self.lazy_exact
+        verdict = verify(self.origin, student, plan=self.plan, **options)
         if not {"rtol", "atol"} & options.keys():  # what was held to another bar does not count for saving
             self._verdict = verdict
         return verdict
 
     def drift(self, **options: Any) -> Verdict:
         """How far noise moves the outputs."""
-        return verify(self.teacher, self.model, **options)
+        return verify(self.origin, self._written.model if self._written else self.lazy, **options)
 
-    def save(self, path: str | os.PathLike[str], verify: bool = True) -> Path:
+    def save(
+        self,
+        path: str | os.PathLike[str],
+        verify: bool = True,
+        *,
+        external: bool = False,
+        shard_size: int | None = None,
+        threads: int | None = None,
+        progress: Progress | None = None,
+    ) -> Path:
         """Verifies once, then writes the student; writes nothing if that failed.
+
+        Args:
+            path: The model file. Over 2 GiB its weights go to a file beside it, whose name begins with the model's.
+            verify: Whether to compare it with the teacher.
+            external: Whether weights go to a file beside it in any case.
+            shard_size: Bytes that such a file may hold; a larger model gets several.
+            threads: Threads that gather and write; by default one for each processor, up to four.
+            progress: Called with the bytes that are written, and those that there will be.
 
         Raises:
             NotEquivalentError: If the student differs from its teacher.
             MissingError: If onnxruntime is missing; ``verify=False`` goes without it.
             ModelError: If the file cannot be written.
-            UsageError: If units or layers are random and ``verify`` is not off.
+            UsageError: If units or layers are random and ``verify`` is not off, or a number is not positive.
         """
         if verify and self.plan.random:
             raise UsageError(RANDOM, "save without verification (--no-verify)", op="init")
-        if verify:
-            verdict = self._verdict if self._verdict is not None else self.verify()
-            if not verdict:
-                raise NotEquivalentError(verdict.reason, "nothing was written", op="student")
-        save(self._with_provenance() if self.provenance else self.model, path)
+        layout = _layout(external, shard_size, threads, progress)
+        there = self._written is not None and self._written.target == Path(path)
+        with contextlib.nullcontext() if there else self.writing(path, layout):
+            if verify:
+                verdict = self._verdict if self._verdict is not None else self.verify()
+                if not verdict:
+                    raise NotEquivalentError(verdict.reason, "nothing was written", op="student")
+            if self._written is not None:
+                self._written.publish()
+            else:
+                save(
+                    self._with_provenance(digest(self.teacher), self.plan.digest()) if self.provenance else self.model,
+                    path,
+                    layout,
+                )
         return Path(path)
 
-    def _with_provenance(self) -> ModelProto:
+    @contextlib.contextmanager
+    def writing(self, path: str | os.PathLike[str], layout: Layout = STANDARD) -> Iterator[None]:
+        """Has a student that is not made in memory written to new files beside its place while the block lasts.
+
+        Within the block `verify` runs on these files, and `save` puts them in place. Without it they vanish.
+
+        Raises:
+            ModelError: If there is no room, or the files cannot be written.
+        """
+        if not isinstance(self.lazy, LazyModel) or not isinstance(self.origin, LazyModel) or is_text(path):
+            yield  # it is in memory, or has to be
+            return
+        state = Digest(self.origin)
+        plan = self.plan.digest()
+        proto = self._with_provenance(UNKNOWN, plan) if self.provenance else self.lazy.proto
+
+        def finish(proto: ModelProto) -> str:
+            teacher = state.result()
+            for entry in proto.metadata_props:
+                if self.provenance and entry.key == f"{PREFIX}teacher":
+                    entry.value = teacher
+            return hashlib.sha256(f"{teacher} {plan} {__version__}".encode()).hexdigest()
+
+        lazy = LazyModel(proto, self.lazy.made)
+        with draft(lazy, path, layout, finish=finish, digests=[state], inputs=self.origin.files()) as written:
+            before, self._written = self._written, written
+            try:
+                yield
+            finally:
+                self._written = before
+
+    def _with_provenance(self, teacher: str, plan: str) -> ModelProto:
         """The student with our own metadata; that of the exporter stays as it is."""
         model = ModelProto()
-        model.CopyFrom(self.model)
+        model.CopyFrom(proto_of(self.lazy))
         keys = {
             "version": __version__,
-            "teacher": digest(self.teacher),
+            "teacher": teacher,
             "seed": str(self.plan.seed),
-            "plan": self.plan.digest(),
+            "plan": plan,
         }
         if self.plan.noisy:
             keys["noise"] = repr(max(step.noise for step in self.plan.steps))
@@ -127,7 +207,14 @@ class Expansion:
         return model
 
 
-def from_plan(teacher: ModelProto, plan: Plan | str) -> Expansion:
+def _layout(external: bool, shard_size: int | None, threads: int | None, progress: Progress | None) -> Layout:
+    for name, value in (("shard_size", shard_size), ("threads", threads)):
+        if value is not None and (type(value) is not int or value < 1):
+            raise UsageError(f"{value!r} is no such number", "give a positive one", op=name)
+    return Layout(external, shard_size, threads, progress)
+
+
+def from_plan(teacher: AnyModel, plan: Plan | str) -> Expansion:
     """Applies a saved plan after deriving it again, step by step, so that an edited one cannot do harm.
 
     Raises:
@@ -136,11 +223,11 @@ def from_plan(teacher: ModelProto, plan: Plan | str) -> Expansion:
     given = Plan.from_json(plan) if isinstance(plan, str) else plan
     made: list[Expansion] = []
     for step in given.steps:
-        made.append(_again(made[-1].exact if made else teacher, step))
+        made.append(_again(made[-1].lazy_exact if made else teacher, step))
     return made[0] if len(made) == 1 else Expansion.chain(teacher, made)
 
 
-def _again(teacher: ModelProto, given: Plan) -> Expansion:
+def _again(teacher: AnyModel, given: Plan) -> Expansion:
     base = start(teacher, given)
     check_teacher(given, base)
     found = infer(base)

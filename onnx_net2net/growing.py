@@ -15,11 +15,12 @@ from onnx_net2net.errors import RequestError, UsageError
 from onnx_net2net.expansion import Expansion, from_plan
 from onnx_net2net.inference.axis_map import AxisMap
 from onnx_net2net.inference.infer import infer
-from onnx_net2net.io import Model, load
+from onnx_net2net.io import Model, opened
 from onnx_net2net.planning.budget import find_factor, measure, target
 from onnx_net2net.planning.plan import INITS, MODES, SPLITS, Init, Mode, Plan, Split
 from onnx_net2net.planning.planner import plan_widening
 from onnx_net2net.planning.request import Width, pinned_by, sizes
+from onnx_net2net.storage.model import AnyModel, LazyModel, proto_of, with_proto
 
 Wanted = tuple[dict[str, int], dict[str, str]]
 """The sizes wanted by axis, and why other axes keep theirs."""
@@ -29,7 +30,7 @@ Globs = str | Sequence[str] | None
 
 
 def widen(
-    model: Model,
+    model: Model | LazyModel,
     *,
     factor: float | None = None,
     widths: Mapping[str, Width] | None = None,
@@ -71,7 +72,7 @@ def widen(
         RequestError: If a named axis cannot be widened as asked, with what stands in the way.
         UsageError: If the arguments contradict each other.
     """
-    teacher = load(model)
+    teacher = opened(model)
     targets = {"target_params": target_params, "target_macs": target_macs}
     if plan is not None:
         if factor is not None or widths or only or skip or round_to or any(targets.values()):
@@ -79,7 +80,7 @@ def widen(
         return from_plan(teacher, plan)
     _check_widening(factor, widths, seed, split, noise, round_to, init, targets)
 
-    def ask(base: ModelProto) -> Asked:
+    def ask(base: AnyModel) -> Asked:
         found = infer(base)
 
         def wanted(scale: float | None) -> Wanted:
@@ -88,11 +89,11 @@ def widen(
         goal = next((name for name, value in targets.items() if value is not None), "")
         return found, *wanted(_factor(found, goal, str(targets[goal]), wanted) if goal else factor)
 
-    found, grown, skipped = ask(teacher) if not teacher.functions else _with_functions(teacher, ask)
+    found, grown, skipped = ask(teacher) if not proto_of(teacher).functions else _with_functions(teacher, ask)
     if init == "random-pad":
         split = "first"
     made = plan_widening(found, grown, seed=seed, split=split, noise=noise, init=init)
-    inlined = found.graph.model is not teacher
+    inlined = found.graph.model is not proto_of(teacher)
     return Expansion(teacher, dataclasses.replace(made, inlined=inlined), skipped, pinned_by(found))
 
 
@@ -141,14 +142,15 @@ def _calls(model: ModelProto) -> bool:
     return any((node.domain, node.op_type) in names for node in model.graph.node)
 
 
-def _with_functions(teacher: ModelProto, ask: Callable[[ModelProto], Asked]) -> Asked:
+def _with_functions(teacher: AnyModel, ask: Callable[[AnyModel], Asked]) -> Asked:
     """Leaves local functions alone, unless more axes can grow once their calls are inlined."""
     plain: Asked | RequestError
     try:
         plain = ask(teacher)
     except RequestError as error:
         plain = error
-    flat = ask(inline_local_functions(teacher)) if _calls(teacher) else None
+    proto = proto_of(teacher)
+    flat = ask(with_proto(teacher, inline_local_functions(proto))) if _calls(proto) else None
     if flat is not None and (isinstance(plain, RequestError) or len(flat[1]) > len(plain[1])):
         return flat
     if isinstance(plain, RequestError):
@@ -187,7 +189,7 @@ def _check_deepening(
 
 
 def deepen(
-    model: Model,
+    model: Model | LazyModel,
     *,
     after: str | Sequence[str] = (),
     block: str | Sequence[str] = (),
@@ -224,7 +226,7 @@ def deepen(
         RequestError: If a layer as asked is not exact at a named place.
         UsageError: If the arguments contradict each other.
     """
-    teacher = load(model)
+    teacher = opened(model)
     details = {"kernel": kernel, "group": group, "batch_norm": batch_norm, "calibrate": calibrate, "init": init}
     if plan is not None:
         untouched = {"kernel": None, "group": 1, "batch_norm": False, "calibrate": None, "init": "exact"}

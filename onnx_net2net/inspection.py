@@ -10,7 +10,8 @@ from onnx_net2net.deepening.places import Place, Places
 from onnx_net2net.inference.axis_map import AxisInfo, AxisMap
 from onnx_net2net.inference.infer import infer
 from onnx_net2net.inference.proto import label
-from onnx_net2net.io import Model, load
+from onnx_net2net.io import Model, opened
+from onnx_net2net.storage.model import LazyModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,13 +70,13 @@ class Inspection:
         }
 
 
-def inspect(model: Model) -> Inspection:
+def inspect(model: Model | LazyModel) -> Inspection:
     """Finds every axis of a model, whether it can be widened, and every place that can be deepened.
 
     Raises:
         ModelError: If the model cannot be read.
     """
-    found = infer(load(model))
+    found = infer(opened(model))
     every = Places(found).every()
     return Inspection(
         tuple(found.axes.values()),

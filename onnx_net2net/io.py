@@ -6,50 +6,77 @@ import contextlib
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import onnx
 import onnx_graphsurgeon as gs
 from google.protobuf.message import DecodeError, EncodeError
-from onnx import ModelProto, TensorProto
+from onnx import ModelProto
 
 from onnx_net2net.errors import ModelError
+from onnx_net2net.storage.model import AnyModel, Digest, LazyModel, detached, whole
+from onnx_net2net.storage.reader import external_tensors, read
+from onnx_net2net.storage.sinks import Layout, explained
+from onnx_net2net.storage.wire import pieces, size_of
+from onnx_net2net.storage.writer import Draft, Finish
 
 Model: TypeAlias = str | os.PathLike[str] | ModelProto | gs.Graph
 LIMIT = 2**31 - 2**20
 """Bytes that one protobuf message can hold, with some room to spare."""
-INLINE = 1024
-"""Tensors up to this many bytes stay in the model file when data goes to a file of its own."""
+LARGE = 8 * 2**20
+"""Bytes from which on a model's weights stay on disk until they are wanted."""
+STANDARD = Layout()
 
 
-def load(model: Model) -> ModelProto:
+def load(model: Model | LazyModel) -> ModelProto:
     """Reads a model with its weights; a `ModelProto` is returned as it is.
 
     Raises:
         ModelError: If the file cannot be read, or is not a model.
     """
+    return whole(opened(model))
+
+
+def opened(model: Model | LazyModel) -> AnyModel:
+    """Reads a model; of a file of `LARGE` bytes and more without its large weights, which are read when wanted.
+
+    Raises:
+        ModelError: If the file cannot be read, or is not a model.
+    """
+    if isinstance(model, LazyModel):
+        return model
     if isinstance(model, ModelProto):
-        return _readable(model)
+        return _readable(_own(model))
     if isinstance(model, gs.Graph):
         exported: ModelProto = gs.export_onnx(model)
         exported.ir_version = max(exported.ir_version, 4)  # its initializers are not listed as inputs
         return exported
     path = Path(model)
     try:
-        loaded = onnx.load(path)
+        lazy = read(path)
     except FileNotFoundError as error:
-        missing = Path(error.filename) if error.filename else path
-        raise ModelError("there is no such file", "check the path", op="file", tensor=str(missing)) from error
+        raise ModelError("there is no such file", "check the path", op="file", tensor=str(path)) from error
     except (DecodeError, OSError, ValueError, onnx.checker.ValidationError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else "it is not an ONNX model"
         raise ModelError(reason, "export the model again", op="file", tensor=str(path)) from error
-    if not loaded.graph.node or not loaded.opset_import:
+    if not lazy.graph.node or not lazy.proto.opset_import:
         raise ModelError(
             "it is not an ONNX model, or an empty one", "export the model again", op="file", tensor=str(path)
         )
-    return _readable(loaded)
+    _readable(lazy.proto)
+    return lazy if weigh(lazy) >= LARGE else whole(lazy)
+
+
+def _own(model: ModelProto) -> ModelProto:
+    """The model, unless a weight names a file anywhere on this machine: only what was read here may."""
+    for tensor in external_tensors(model):
+        if any(entry.key == "location" and os.path.isabs(entry.value) for entry in tensor.external_data):
+            raise ModelError(
+                "its data lies in another file", "pass the model by path", op="initializer", tensor=tensor.name
+            )
+    return model
 
 
 def _readable(model: ModelProto) -> ModelProto:
@@ -74,48 +101,73 @@ def is_large(model: ModelProto) -> bool:
     return sum(len(t.raw_data) for t in model.graph.initializer) > LIMIT
 
 
-def weigh(model: ModelProto) -> int:
+def weigh(model: AnyModel) -> int:
     """Bytes that a model takes when it is written, weights included."""
+    if isinstance(model, LazyModel):
+        return size_of(pieces(model.proto))
     return sum(len(t.raw_data) for t in model.graph.initializer) if is_large(model) else model.ByteSize()
 
 
-def digest(model: ModelProto) -> str:
-    """SHA-256 of a model, weights included."""
-    state = hashlib.sha256()
-    if not is_large(model):
+def digest(model: AnyModel) -> str:
+    """SHA-256 of a model, weights included: of its bytes, or of a large one of what `Digest` says."""
+    if isinstance(model, ModelProto) and weigh(model) < LARGE:
         with contextlib.suppress(EncodeError, ValueError):
-            state.update(model.SerializeToString(deterministic=True))
-            return state.hexdigest()
-    skeleton, data = _detach(model)
-    state.update(skeleton.SerializeToString(deterministic=True))
-    for _, raw in data:
-        state.update(raw)
-    return state.hexdigest()
+            return hashlib.sha256(model.SerializeToString(deterministic=True)).hexdigest()
+    state = Digest(model if isinstance(model, LazyModel) else detached(model))
+    for job in state.jobs().values():
+        job()
+    return state.result()
 
 
-def save(model: ModelProto, path: str | os.PathLike[str]) -> None:
-    """Writes a model; over 2 GiB its weights go to ``NAME.data`` beside it.
+def save(model: AnyModel, path: str | os.PathLike[str], layout: Layout = STANDARD) -> None:
+    """Writes a model; over 2 GiB its weights go to a file beside it.
 
     Raises:
         ModelError: If the file cannot be written; an existing file is then left as it was.
     """
     target = Path(path)
-    try:
-        if is_large(model):
-            skeleton, data = _detach(model)
-            location = f"{target.name}.data"
-            _place(skeleton, data, location)
-            with atomic(target.with_name(location)) as stream:
-                for tensor, raw in data:
-                    stream.seek(_offset(tensor))
-                    stream.write(raw)
-            model = skeleton
-        with atomic(target) as stream:
+    if is_text(path) or (isinstance(model, ModelProto) and not (is_large(model) or layout.is_external)):
+        model = whole(model)
+        with explained(target), atomic(target) as stream:
             stream.write(_serializer(target).serialize_proto(model))
-    except OSError as error:
-        raise ModelError(
-            f"it cannot be written ({error.strerror or error})", "choose another place", op="file", tensor=str(target)
-        ) from error
+        return
+    with draft(model, path, layout) as written:
+        written.publish()
+
+
+def draft(
+    model: AnyModel,
+    path: str | os.PathLike[str],
+    layout: Layout = STANDARD,
+    *,
+    finish: Finish | None = None,
+    digests: Sequence[Digest] = (),
+    inputs: set[str] | None = None,
+) -> Draft:
+    """A model on disk that is not in place yet; see `Draft`.
+
+    Args:
+        model: What to write.
+        path: Where it goes.
+        layout: How.
+        finish: Called once all weights are written; by default the name of a data file carries the model's digest.
+        digests: What to take on the way.
+        inputs: Files that the model is made from.
+    """
+    target = Path(path)
+    lazy = model if isinstance(model, LazyModel) else detached(model)
+    if finish is None:
+        state = Digest(lazy)
+        digests, finish = [*digests, state], lambda proto: state.result()
+    jobs: dict[str, Callable[[], None]] = {}
+    for one in digests:
+        jobs |= one.jobs()
+    return Draft(lazy, target, layout, LIMIT, finish, jobs, lazy.files() if inputs is None else inputs)
+
+
+def is_text(path: str | os.PathLike[str]) -> bool:
+    """Whether a name stands for a text format, which is not written piece by piece."""
+    return onnx.serialization.registry.get_format_from_file_extension(Path(path).suffix) not in (None, "protobuf")
 
 
 def _serializer(target: Path) -> Any:
@@ -139,29 +191,3 @@ def atomic(target: Path) -> Iterator[Any]:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(name)
         raise
-
-
-def _detach(model: ModelProto) -> tuple[ModelProto, list[tuple[TensorProto, bytes]]]:
-    """A copy of the model without large data, and the data by tensor of the copy."""
-    bare = ModelProto()
-    bare.CopyFrom(model)
-    data = []
-    for tensor in bare.graph.initializer:
-        if len(tensor.raw_data) > INLINE:
-            data.append((tensor, tensor.raw_data))
-            tensor.ClearField("raw_data")
-    return bare, data
-
-
-def _place(model: ModelProto, data: list[tuple[TensorProto, bytes]], location: str) -> None:
-    """Gives each detached tensor its place in the data file, aligned to 4 KiB."""
-    offset = 0
-    for tensor, raw in data:
-        tensor.data_location = TensorProto.EXTERNAL
-        for key, value in (("location", location), ("offset", str(offset)), ("length", str(len(raw)))):
-            tensor.external_data.add(key=key, value=value)
-        offset += -(-len(raw) // 4096) * 4096
-
-
-def _offset(tensor: TensorProto) -> int:
-    return int(next(entry.value for entry in tensor.external_data if entry.key == "offset"))

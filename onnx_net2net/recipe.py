@@ -24,15 +24,14 @@ from inspect import signature
 from pathlib import Path
 from typing import Any
 
-from onnx import ModelProto
-
 from onnx_net2net import growing
 from onnx_net2net.checking.verdict import Verdict
 from onnx_net2net.errors import RequestError, UsageError
 from onnx_net2net.expansion import Expansion, from_plan
-from onnx_net2net.io import Model, load
+from onnx_net2net.io import Model, opened
 from onnx_net2net.planning.budget import Size, find_factor, size_of, target
 from onnx_net2net.planning.plan import Plan
+from onnx_net2net.storage.model import AnyModel, LazyModel
 
 KINDS = ("widen", "deepen")
 OWN = {"model", "plan", "seed"}
@@ -99,7 +98,7 @@ def _known(given: Mapping[str, Any], names: set[str], where: str) -> None:
 
 
 def expand(
-    model: Model,
+    model: Model | LazyModel,
     recipe: str | os.PathLike[str] | Mapping[str, Any] | Recipe | None = None,
     *,
     target_params: float | str | None = None,
@@ -128,7 +127,7 @@ def expand(
     wanted = {kind: goal for kind, goal in goals.items() if goal[1] is not None}
     if (plan is None) == (recipe is None) or (plan is not None and wanted) or len(wanted) > 1:
         raise UsageError("a recipe or a plan is needed, and at most one target", "give one of each", op="expand")
-    teacher = load(model)
+    teacher = opened(model)
     if plan is not None:
         return from_plan(teacher, plan)
     steps = read(recipe or {})
@@ -137,11 +136,11 @@ def expand(
     return _take(teacher, steps)
 
 
-def _take(teacher: ModelProto, recipe: Recipe) -> Expansion:
+def _take(teacher: AnyModel, recipe: Recipe) -> Expansion:
     made: list[Expansion] = []
     for i, step in enumerate(recipe.steps):
         arguments = {name: value for name, value in step.items() if name != "do"}
-        current = made[-1].exact if made else teacher
+        current = made[-1].lazy_exact if made else teacher
         one: Expansion = getattr(growing, step["do"])(current, seed=recipe.seed, **arguments)
         if not one.plan.changes:
             raise RequestError("it changes nothing", "inspect lists what can grow", op="recipe", tensor=f"steps.{i}")
@@ -149,7 +148,7 @@ def _take(teacher: ModelProto, recipe: Recipe) -> Expansion:
     return Expansion.chain(teacher, made)
 
 
-def _aimed(teacher: ModelProto, recipe: Recipe, kind: str, wanted: int) -> Recipe:
+def _aimed(teacher: AnyModel, recipe: Recipe, kind: str, wanted: int) -> Recipe:
     """The recipe with the factor for which the student comes nearest to a size.
 
     Raises:
@@ -166,7 +165,7 @@ def _aimed(teacher: ModelProto, recipe: Recipe, kind: str, wanted: int) -> Recip
 
     def size_at(factor: float) -> int:
         steps = at(factor)
-        return int(getattr(size_of(_take(teacher, steps).exact if steps.steps else teacher), kind))
+        return int(getattr(size_of(_take(teacher, steps).lazy_exact if steps.steps else teacher), kind))
 
     return at(find_factor(size_at, wanted))
 
@@ -212,7 +211,7 @@ class Result:
 
 
 def explore(
-    model: Model,
+    model: Model | LazyModel,
     recipe: str | os.PathLike[str] | Mapping[str, Any] | Recipe,
     choices: Mapping[str, Sequence[Any]],
     *,
@@ -233,8 +232,8 @@ def explore(
     Raises:
         ModelError, RequestError, UsageError: As `expand` does.
     """
-    teacher = load(model)
+    teacher = opened(model)
     for chosen, one in variants(read(recipe), choices):
         made = _take(teacher, one)
         verdict = made.verify(dims=dims, isolate=isolate) if verify and not made.plan.random else None
-        yield Result(chosen, size_of(made.exact), verdict)
+        yield Result(chosen, size_of(made.lazy_exact), verdict)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import overload
 
 from onnx import ModelProto
 from onnx.inliner import inline_local_functions
@@ -11,25 +12,34 @@ from onnx_net2net.algebra.axes import Dim, Index, Maps, index, touches
 from onnx_net2net.deepening.deepen import apply as insert_layers
 from onnx_net2net.inference.infer import infer
 from onnx_net2net.planning.plan import Plan, check_teacher
+from onnx_net2net.storage.model import AnyModel, LazyModel, proto_of, with_proto
 from onnx_net2net.widening.apply import apply as widen_axes
 
 Image = Mapping[int, Index]
 """For each dimension that grew: the unit of the teacher's tensor that each of the student's units holds."""
 
 
-def take(model: ModelProto, step: Plan, noise: bool = True) -> ModelProto:
+@overload
+def take(model: ModelProto, step: Plan, noise: bool = True) -> ModelProto: ...
+@overload
+def take(model: LazyModel, step: Plan, noise: bool = True) -> LazyModel: ...
+def take(model: AnyModel, step: Plan, noise: bool = True) -> AnyModel:
     """The student that one step of a plan makes."""
     base = start(model, step)
     student = widen_axes(base, step, noise=noise) if step.axes else base
     return insert_layers(student, step) if step.deepens else student
 
 
-def start(model: ModelProto, step: Plan) -> ModelProto:
+@overload
+def start(model: ModelProto, step: Plan) -> ModelProto: ...
+@overload
+def start(model: LazyModel, step: Plan) -> LazyModel: ...
+def start(model: AnyModel, step: Plan) -> AnyModel:
     """What a step starts from: the model, its functions inlined if an axis has to pass through one."""
-    return inline_local_functions(model) if step.inlined else model
+    return with_proto(model, inline_local_functions(proto_of(model))) if step.inlined else model
 
 
-def images(teacher: ModelProto, plan: Plan) -> dict[str, Image]:
+def images(teacher: AnyModel, plan: Plan) -> dict[str, Image]:
     """Where each computed tensor of the teacher is in the student: in the tensor of its name, gathered like this.
 
     Raises:

@@ -141,7 +141,7 @@ def test_the_size_of_a_batch_follows_from_the_bytes_of_the_last(monkeypatch: pyt
 def test_models_that_go_by_path_are_compared_too(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in ("checking.runtime", "io"):
         monkeypatch.setattr(f"onnx_net2net.{module}.is_large", lambda model: True)
-    monkeypatch.setattr("onnx_net2net.io.INLINE", 16)
+    monkeypatch.setattr("onnx_net2net.storage.tensors.INLINE", 16)
     sources: list[bytes | str] = []
     original = layers.exposing
     monkeypatch.setattr(layers, "exposing", lambda source, names: sources.append(source) or original(source, names))

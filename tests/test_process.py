@@ -163,7 +163,7 @@ def test_the_child_ends_with_the_block() -> None:
 def test_models_go_by_path_where_they_are_large(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in ("checking.runtime", "io"):
         monkeypatch.setattr(f"onnx_net2net.{module}.is_large", lambda model: True)
-    monkeypatch.setattr("onnx_net2net.io.INLINE", 16)
+    monkeypatch.setattr("onnx_net2net.storage.tensors.INLINE", 16)
     sources: list[object] = []
     ask = Child.ask
     monkeypatch.setattr(Child, "ask", lambda self, job, who: sources.append(job["source"]) or ask(self, job, who))
@@ -205,8 +205,9 @@ def test_commands_outlive_onnxruntime(command: str, tmp_path: Path, monkeypatch:
 STARTED = """
 import sys
 from onnx_net2net import io
+from onnx_net2net.storage import tensors
 from onnx_net2net.checking import runtime
-io.INLINE, io.is_large = 0, lambda model: True
+tensors.INLINE, io.is_large = 0, lambda model: True
 runtime.is_large = io.is_large
 from onnx_net2net.cli import main
 sys.argv[0] = "onnx-net2net"

@@ -14,16 +14,20 @@ from onnx_net2net.errors import ModelError, RequestError
 from onnx_net2net.inference.infer import infer
 from onnx_net2net.planning.plan import AxisPlan
 from onnx_net2net.planning.planner import complete
+from onnx_net2net.storage.model import AnyModel, LazyModel
+from onnx_net2net.storage.ranges import is_external
 from onnx_net2net.widening.apply import apply
 
 
-def permutations(model: ModelProto) -> Iterator[ModelProto]:
+def permutations(model: ModelProto) -> Iterator[AnyModel]:
     """The model with the units of every axis that can grow shuffled, again and again; never, if there is no such axis.
 
     A model that cannot be analysed has none.
     """
     try:
-        found = infer(model)
+        lazy = any(map(is_external, model.graph.initializer))
+        teacher = LazyModel(model) if lazy else model
+        found = infer(teacher)
         free = [
             (name, info.axis.size)
             for name, info in found.axes.items()
@@ -32,6 +36,6 @@ def permutations(model: ModelProto) -> Iterator[ModelProto]:
         rng = np.random.default_rng(0)
         while free:
             axes = [AxisPlan(name, n, n, tuple(rng.permutation(n).tolist()), (1.0,) * n) for name, n in free]
-            yield apply(model, complete(found, tuple(axes)))
+            yield apply(teacher, complete(found, tuple(axes)))
     except (ModelError, RequestError):
         return

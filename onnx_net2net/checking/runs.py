@@ -16,6 +16,7 @@ from onnx_net2net.checking.probes import moved, runnable
 from onnx_net2net.checking.runtime import NoKernel, Runner, Stopped, run_on
 from onnx_net2net.checking.upcast import upcast
 from onnx_net2net.errors import ModelError
+from onnx_net2net.storage.model import AnyModel
 
 FIRST, MORE = 2, 6
 """Permuted teachers that are asked first, and how many more where a student still does not pass."""
@@ -51,7 +52,7 @@ class Runs:
     yardsticks: dict[str, list[list[list[Array]]]]
     probes: tuple[str, ...] = ()
     left_out: Mapping[str, str] = field(default_factory=dict)
-    _shuffled: Iterator[ModelProto] | None = None
+    _shuffled: Iterator[AnyModel] | None = None
     _asked: int = 0
 
     @property

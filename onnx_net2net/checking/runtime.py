@@ -6,7 +6,7 @@ import contextlib
 import re
 import tempfile
 from collections.abc import Iterator, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, NoReturn, Protocol
 
 from onnx import GraphProto, ModelProto, ValueInfoProto
@@ -14,7 +14,11 @@ from onnx import GraphProto, ModelProto, ValueInfoProto
 from onnx_net2net.checking.inputs import Array, Feeds
 from onnx_net2net.checking.session import Job, Reply, answer
 from onnx_net2net.errors import MissingError, ModelError
-from onnx_net2net.io import is_large, save
+from onnx_net2net.io import Model, is_large, opened, save
+from onnx_net2net.storage.model import AnyModel, LazyModel, proto_of
+from onnx_net2net.storage.ranges import is_external
+from onnx_net2net.storage.reader import read
+from onnx_net2net.storage.sinks import Layout
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
@@ -120,7 +124,7 @@ class NoKernel(Exception):  # tells the caller to try another way
 
 def run_on(
     runner: Runner,
-    model: ModelProto,
+    model: AnyModel,
     feeds: Sequence[Feeds],
     providers: Sequence[str],
     *,
@@ -168,7 +172,8 @@ def ask(
 ) -> Reply:
     """The reply of a job that went well; see `session.answer`. Raises what `run_source` raises."""
     options = [(name, {"use_tf32": str(int(tf32))}) if name == PROVIDERS["cuda"] else name for name in providers]
-    job = {"source": source, "names": list(names), "feeds": list(feeds), "providers": options}
+    where = {"source": bytes(source), "rooted": True} if isinstance(source, Rooted) else {"source": source}
+    job = {**where, "names": list(names), "feeds": list(feeds), "providers": options}
     reply = runner.ask({"optimise": True, **job, **more}, who)
     if "error" in reply:
         kind, text = reply["error"]
@@ -216,16 +221,51 @@ def _check_providers(used: Sequence[str], wanted: Sequence[str]) -> None:
             )
 
 
+class Rooted(bytes):
+    """A model that names files by their path below the root: `session.root` says so to onnxruntime."""
+
+
 @contextlib.contextmanager
-def as_source(model: ModelProto) -> Iterator[bytes | str]:
-    """What onnxruntime can load: bytes, or over 2 GiB the path of a temporary file."""
+def settled(model: Model | LazyModel) -> Iterator[ModelProto]:
+    """A model that onnxruntime can run: weights that are still to be computed go to a temporary file."""
+    found = opened(model)
+    if isinstance(found, ModelProto) or not found.made:
+        yield proto_of(found)
+        return
+    with tempfile.TemporaryDirectory(prefix="onnx_net2net.") as folder:
+        path = Path(folder) / "model.onnx"
+        save(found, path, Layout(external=True))
+        yield proto_of(read(path))
+
+
+@contextlib.contextmanager
+def as_source(model: AnyModel) -> Iterator[bytes | str]:
+    """What onnxruntime can load: bytes, which may refer to files, or over 2 GiB the path of a temporary file."""
+    if isinstance(model, LazyModel):
+        with settled(model) as proto, as_source(proto) as source:
+            yield source
+        return
     if not is_large(model):
-        yield model.SerializeToString()
+        external = any(is_external(weight) for weight in model.graph.initializer)
+        yield Rooted(_within_root(model).SerializeToString()) if external else model.SerializeToString()
         return
     with tempfile.TemporaryDirectory(prefix="onnx_net2net.") as folder:
         path = Path(folder) / "model.onnx"
         save(model, path)
         yield str(path)
+
+
+def _within_root(model: ModelProto) -> ModelProto:
+    """The model, its weights in files by their path below the root."""
+    copy = ModelProto()
+    copy.CopyFrom(model)
+    for weight in filter(is_external, copy.graph.initializer):
+        for entry in list(weight.external_data):
+            if entry.key == "location":
+                entry.value = str(PurePath(entry.value).relative_to(PurePath(entry.value).anchor))
+            elif entry.key not in ("offset", "length"):
+                weight.external_data.remove(entry)
+    return copy
 
 
 def exposing(source: bytes | str, names: Sequence[str]) -> bytes | str:
@@ -236,7 +276,7 @@ def exposing(source: bytes | str, names: Sequence[str]) -> bytes | str:
     graph = GraphProto(output=[ValueInfoProto(name=name) for name in names])
     more: bytes = ModelProto(graph=graph).SerializeToString()
     if isinstance(source, bytes):
-        return source + more
+        return type(source)(source + more)
     path = Path(source).with_name("exposing.onnx")
     path.write_bytes(Path(source).read_bytes() + more)
     return str(path)

@@ -18,12 +18,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 Job = dict[str, Any]
-"""source, names, feeds, providers, optimise; trace: whether to say where nodes ran; alone: whether to try it without
-any other provider first."""
+"""source, names, feeds, providers, optimise; rooted: whether source names files by their path below the root; trace:
+whether to say where nodes ran; alone: whether to try it without any other provider first."""
 Reply = dict[str, Any]
 """values: outputs by sample, then by name; providers; if traced placed: (provider, operator, node), and alone: whether
 it went without any other provider; or error: its kind and its text."""
 RECORD, ALONE = "session.record_ep_graph_assignment_info", "session.disable_cpu_ep_fallback"
+FOLDER = "session.model_external_initializers_file_folder_path"
 """Settings of onnxruntime; versions that do not know one ignore it."""
 
 
@@ -69,6 +70,8 @@ def _start(runtime: Any, job: Mapping[str, Any], folder: str | None, *settings: 
     elif folder:
         options.enable_profiling = True
         options.profile_file_prefix = os.path.join(folder, "profile")
+    if job.get("rooted"):
+        root(options)
     for name in settings:
         options.add_session_config_entry(name, "1")
     try:
@@ -77,6 +80,11 @@ def _start(runtime: Any, job: Mapping[str, Any], folder: str | None, *settings: 
         if ALONE in settings and "fallback" in str(error):
             return None
         raise
+
+
+def root(options: Any) -> None:
+    """Lets a model in memory name files by their path below the root; since onnxruntime 1.21."""
+    options.add_session_config_entry(FOLDER, os.path.abspath(os.sep))
 
 
 def _placed(session: Any) -> list[tuple[str, str, str]]:

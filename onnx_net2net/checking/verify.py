@@ -20,23 +20,24 @@ from onnx_net2net.checking.layers import Layers, compare_layers
 from onnx_net2net.checking.probes import judge
 from onnx_net2net.checking.process import runner
 from onnx_net2net.checking.runs import FIRST, MORE, Runs, fits, run_probed
-from onnx_net2net.checking.runtime import available
+from onnx_net2net.checking.runtime import available, settled
 from onnx_net2net.checking.sources import write
 from onnx_net2net.checking.tolerance import Bars, Tolerance, check_names, working_type
 from onnx_net2net.checking.upcast import HALF
 from onnx_net2net.checking.verdict import OutputVerdict, Verdict
 from onnx_net2net.errors import ModelError, RequestError
-from onnx_net2net.io import Model, load
+from onnx_net2net.io import Model
 from onnx_net2net.planning.plan import Plan, check_teacher
 from onnx_net2net.steps import images, start
+from onnx_net2net.storage.model import LazyModel
 
 LEAST, MOST, WORK = 3, 24, 24 * 2**23
 """Samples at least and at most, and what they come to times the weights of the model."""
 
 
 def verify(
-    teacher: Model,
-    student: Model,
+    teacher: Model | LazyModel,
+    student: Model | LazyModel,
     *,
     inputs: Inputs = None,
     samples: int | None = None,
@@ -98,8 +99,7 @@ def verify(
         RequestError: If the plan was made for another teacher.
         UsageError: If a tolerance is for an output that is not there.
     """
-    with runner(isolate, timeout, max_memory) as runtime:
-        first, second = load(teacher), load(student)
+    with runner(isolate, timeout, max_memory) as runtime, settled(teacher) as first, settled(student) as second:
         made = Plan.from_json(plan) if isinstance(plan, str) else plan
         if made is not None:
             check_teacher(made, start(first, made))

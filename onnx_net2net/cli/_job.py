@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,9 @@ class Job:
     dry_run: bool
     no_verify: bool
     no_provenance: bool
+    external: bool
+    shard_size: int | None
+    threads: int | None
     dims: dict[str, int]
     say: Say
 
@@ -36,11 +40,11 @@ class Job:
         from onnx_net2net import growing, recipe
         from onnx_net2net.cli import _tables as tables
         from onnx_net2net.expansion import RANDOM
-        from onnx_net2net.io import load
+        from onnx_net2net.io import opened
 
         self._check_targets([self.teacher])
         with self.say.stage("reading"):
-            teacher = load(self.teacher)
+            teacher = opened(self.teacher)
             self._check_targets(data_files(self.teacher))
             plan = Path(self.plan).read_text("utf-8", "replace") if self.plan else None
         with self.say.stage("planning"):
@@ -51,9 +55,11 @@ class Job:
                 raise UsageError(RANDOM, "add --no-verify", op="--init")
         with self.say.stage("building"):
             document = tables.expansion_document(expansion)
-        failure = self._verify(expansion, document)
-        if not failure:
-            self._write(expansion, document)
+        expansion.provenance = not self.no_provenance
+        with self._written(expansion):
+            failure = self._verify(expansion, document)
+            if not failure:
+                self._write(expansion, document)
         self.say.document(document)
         self.say.report(lambda: tables.expansion_report(expansion, document, self.say.verbose))
         if failure:
@@ -71,6 +77,20 @@ class Job:
                         raise UsageError(f"it would replace {what}", "choose another file", op=option, tensor=target)
                 if not Path(target).parent.is_dir():
                     raise UsageError("there is no such folder", "make it first", op=option, tensor=target)
+
+    @contextlib.contextmanager
+    def _written(self, expansion: Expansion) -> Iterator[None]:
+        """A large student is written first, verified where it lies, and then put in place."""
+        from onnx_net2net.storage.sinks import Layout
+
+        if not self.output or self.dry_run:
+            yield
+            return
+        with contextlib.ExitStack() as stack:
+            with self.say.moving("writing") as progress:
+                layout = Layout(self.external, self.shard_size, self.threads, progress)
+                stack.enter_context(expansion.writing(self.output, layout))
+            yield
 
     def _verify(self, expansion: Expansion, document: dict[str, Any]) -> str:
         """Puts verification and drift into the document; returns what is wrong, or an empty string."""
@@ -91,10 +111,11 @@ class Job:
         """Writes student and plan, each if it is wanted."""
         from onnx_net2net.io import atomic
 
-        expansion.provenance = not self.no_provenance
         with self.say.stage("writing"):
             if self.output and not self.dry_run:
-                document["output"] = str(expansion.save(self.output, verify=False))  # it was, if that was wanted
+                asked: dict[str, Any] = {name: getattr(self, name) for name in ("external", "shard_size", "threads")}
+                saved = expansion.save(self.output, verify=False, **asked)  # it was, if that was wanted
+                document["output"] = str(saved)
                 document["bytes"]["after"] = max(document["bytes"]["after"], os.path.getsize(self.output))
             if self.plan_out:
                 with atomic(Path(self.plan_out)) as stream:
@@ -103,11 +124,9 @@ class Job:
 
 def data_files(teacher: str) -> list[str]:
     """The files beside a model that hold its weights."""
-    import onnx
+    from onnx_net2net.storage.reader import data_files
 
-    tensors = onnx.load(teacher, load_external_data=False).graph.initializer
-    names = {entry.value for tensor in tensors for entry in tensor.external_data if entry.key == "location"}
-    return [os.path.join(os.path.dirname(teacher), name) for name in names]
+    return sorted(data_files(Path(teacher)))
 
 
 def same_file(a: str, b: str) -> bool:

@@ -111,6 +111,7 @@ def talker(given: dict[str, Any]) -> Say:
 
 def job_of(given: dict[str, Any]) -> Job:
     """Takes the options that `widen` and `deepen` share out of ``given``."""
+    given["shard_size"] = bytes_of(given["shard_size"], "--shard-size")
     shared = {field.name: given.pop(field.name) for field in fields(Job) if field.name in given}
     job = Job(**shared, dims=sizes_of(given.pop("dim")), say=talker(given))
     alone("--plan", job.plan, given)
@@ -145,6 +146,11 @@ WRITING = together(
     click.option("--dry-run", is_flag=True, help="Plan and report, but write no student."),
     click.option("--dim", multiple=True, metavar="NAME=SIZE", help="Size of a dynamic dimension, to verify with."),
     click.option("--no-verify", is_flag=True, help="Write the student without comparing it with the teacher."),
+    click.option(
+        "--external", is_flag=True, help="Put weights into a file beside the model, as over 2 GiB in any case."
+    ),
+    click.option("--shard-size", metavar="SIZE", help="The same in several files of at most SIZE, such as 4GB."),
+    click.option("--threads", type=COUNT, metavar="N", help="Threads that gather and write (default 1 a processor)."),
     click.option("--no-provenance", is_flag=True, help="Leave the student's metadata as the teacher's."),
     together(JSON, TALK),
 )

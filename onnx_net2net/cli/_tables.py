@@ -48,7 +48,7 @@ def expansion_document(expansion: Expansion) -> dict[str, Any]:
     plan, steps = expansion.plan, expansion.plan.steps
     deepens = any(step.deepens for step in steps)
     skipped = [{"name": name, "reason": reason} for name, reason in expansion.skipped.items()]
-    models = {"before": expansion.teacher, "after": expansion.model}
+    models = {"before": expansion.origin, "after": expansion.lazy}
     return {
         "parameters": {when: parameters(Graph(model)) for when, model in models.items()},
         "bytes": {when: weigh(model) for when, model in models.items()},
@@ -140,7 +140,7 @@ def expansion_report(expansion: Expansion, document: Mapping[str, Any], detailed
     if expansion.plan.axes and (detailed or dry_run):
         shown.append(_widened(document))
     if expansion.plan.axes and detailed:
-        shown.append(_pinned(inspect(expansion.teacher)))
+        shown.append(_pinned(inspect(expansion.origin)))
     shown.append(verdict_line(verification) if verification else Text("not verified", "yellow"))
     if document.get("drift"):
         worst = max(document["drift"], key=lambda output: output["max_rel"])

@@ -88,7 +88,7 @@ def check(
     _reports.check_targets({**reports, "--save-inputs": given["save_inputs"]}, [teacher, student], inputs)
     try:
         with say.stage("reading"):
-            models = load(teacher), load(student)
+            models = opened(teacher), opened(student)
         with say.stage("verifying"):
             verdict = verify(*models, inputs=inputs, **chosen)
     except (MissingError, ModelError, RequestError) as error:

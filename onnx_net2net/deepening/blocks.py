@@ -21,6 +21,7 @@ from onnx_net2net.inference.graph import Graph
 from onnx_net2net.inference.proto import FLOATS, label, subgraphs
 from onnx_net2net.planning.names import Names
 from onnx_net2net.planning.plan import BlockCopy
+from onnx_net2net.storage.tensors import stays
 
 MOST = 2000
 """Nodes of a block at most."""
@@ -251,14 +252,16 @@ def new_names(nodes: Sequence[NodeProto], copy: BlockCopy) -> Iterator[tuple[tup
                 yield ("tensor", name), f"{name}_deeper"
 
 
-def duplicate(graph: Graph, copy: BlockCopy, after: str) -> Built:
-    """The nodes and weights of a copy that gives the tensor ``after``."""
+def duplicate(graph: Graph, copy: BlockCopy, after: str, *, lazy: bool = False) -> Built:
+    """The nodes and weights of a copy that gives the tensor ``after``; of lazy weights what reads them."""
     keys = [key for key, _ in new_names(graph.nodes, copy)]
     new: dict[tuple[str, str | Slot], str] = dict(zip(keys, copy.names, strict=True))
     new["tensor", copy.tensor] = after
     made = Built()
     for name in copy.constants:
-        made.weights[new["constant", name]] = graph.value(name)
+        tensor = graph.tensor_of(name) if lazy else None
+        small = tensor is None or stays(tensor.dtype, tensor.shape)
+        made.weights[new["constant", name]] = graph.value(name) if small else tensor
     for use in copy.zeroed:
         name = graph.tensor(use)
         dtype = helper.tensor_dtype_to_np_dtype(graph.dtype(name))

@@ -10,10 +10,12 @@ from numpy.typing import NDArray
 from onnx import ModelProto, ValueInfoProto, helper
 
 from onnx_net2net.checking.inputs import Feeds, graph_inputs
-from onnx_net2net.checking.runtime import as_source, import_runtime
+from onnx_net2net.checking.runtime import Rooted, as_source, import_runtime, settled
+from onnx_net2net.checking.session import root
 from onnx_net2net.checking.upcast import HALF, upcast
 from onnx_net2net.errors import ModelError, UsageError
 from onnx_net2net.planning.plan import Statistics
+from onnx_net2net.storage.model import AnyModel
 
 BATCH = 8
 """Samples that run together where the model leaves the choice."""
@@ -21,7 +23,7 @@ DIGITS = 9
 """Significant digits that are kept: all that a float32 has."""
 
 
-def calibrate(model: ModelProto, axes: Mapping[str, int], data: Mapping[str, NDArray[Any]]) -> dict[str, Statistics]:
+def calibrate(model: AnyModel, axes: Mapping[str, int], data: Mapping[str, NDArray[Any]]) -> dict[str, Statistics]:
     """Statistics of tensors, accumulated in float64.
 
     Args:
@@ -35,10 +37,11 @@ def calibrate(model: ModelProto, axes: Mapping[str, int], data: Mapping[str, NDA
         ModelError: If the model does not run on the data, or a tensor is not finite on it.
     """
     moments = {name: _Moments() for name in axes}
-    for values in _run(_exposed(model, list(axes)), list(axes), _feeds(model, data)):
-        for name, value in values.items():
-            channels = np.moveaxis(np.asarray(value).astype(np.float64), axes[name], 0)
-            moments[name].add(channels.reshape(len(channels), -1))
+    with settled(model) as proto:
+        for values in _run(_exposed(proto, list(axes)), list(axes), _feeds(proto, data)):
+            for name, value in values.items():
+                channels = np.moveaxis(np.asarray(value).astype(np.float64), axes[name], 0)
+                moments[name].add(channels.reshape(len(channels), -1))
     for name, moment in moments.items():
         if not (np.isfinite(moment.mean).all() and np.isfinite(moment.squares).all()):
             raise ModelError("it is not finite on this data", "give other data", op="calibrate", tensor=name)
@@ -154,4 +157,6 @@ def _raised(value: NDArray[Any]) -> NDArray[Any]:
 
 def _session(runtime: Any, options: Any, model: ModelProto) -> Any:
     with as_source(model) as source:
+        if isinstance(source, Rooted):
+            root(options)
         return runtime.InferenceSession(source, options, providers=["CPUExecutionProvider"])

@@ -9,13 +9,14 @@ import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, overload
 
 import numpy as np
-from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx import ModelProto, NodeProto, helper, numpy_helper
 
 from onnx_net2net.deepening.blocks import Blocks, copy_of, duplicate
-from onnx_net2net.deepening.layers import build, roles
+from onnx_net2net.deepening.layers import Built, build, roles
 from onnx_net2net.deepening.places import Place, Places, choices, why_no_norm
 from onnx_net2net.errors import Declined, RequestError, UsageError
 from onnx_net2net.inference.axis_map import AxisMap
@@ -23,6 +24,8 @@ from onnx_net2net.inference.graph import Graph
 from onnx_net2net.inference.proto import HUGE
 from onnx_net2net.planning.names import Names
 from onnx_net2net.planning.plan import BlockCopy, Layer, Mode, Plan, Statistics, check_teacher, fingerprint
+from onnx_net2net.storage.model import AnyModel, LazyModel, promise, proto_of
+from onnx_net2net.storage.tensors import Made, Tensor, stays
 
 Kernel = tuple[int, ...]
 Measure = Callable[[Mapping[str, int]], Mapping[str, Statistics]]
@@ -285,7 +288,11 @@ def _does_not_fit(tensor: str) -> RequestError:
     )
 
 
-def apply(model: ModelProto, plan: Plan) -> ModelProto:
+@overload
+def apply(model: ModelProto, plan: Plan) -> ModelProto: ...
+@overload
+def apply(model: LazyModel, plan: Plan) -> LazyModel: ...
+def apply(model: AnyModel, plan: Plan) -> AnyModel:
     """Inserts the layers and blocks of a plan.
 
     The last node at a place takes over the name of the teacher's tensor, so that all that reads it, graph outputs and
@@ -296,46 +303,75 @@ def apply(model: ModelProto, plan: Plan) -> ModelProto:
     """
     if not plan.axes:
         check_teacher(plan, model)
-    student = ModelProto()
-    student.CopyFrom(model)
+    student = _Student(model, plan)
     items: list[Layer | BlockCopy] = [*plan.layers, *plan.blocks]
-    at: dict[int, list[tuple[Layer | BlockCopy, np.random.Generator]]] = {}
+    at: dict[int, list[tuple[Layer | BlockCopy, int]]] = {}
     for place, item in enumerate(items):
-        at.setdefault(item.after, []).append((item, np.random.default_rng([plan.seed, place])))
+        at.setdefault(item.after, []).append((item, place))
     nodes: list[NodeProto] = []
-    graph = Graph(model) if plan.blocks else None
-    for i, node in enumerate(student.graph.node):
+    for i, node in enumerate(student.proto.graph.node):
         nodes.append(node)
         for tensor in dict.fromkeys(item.tensor for item, _ in at.get(i, ())):
-            here = [(item, rng) for item, rng in at[i] if item.tensor == tensor]
-            nodes += _insert(model, student, node, here, graph)
-    del student.graph.node[:]
-    student.graph.node.extend(nodes)
-    return student
+            nodes += student.insert(node, [(item, place) for item, place in at[i] if item.tensor == tensor])
+    del student.proto.graph.node[:]
+    student.proto.graph.node.extend(nodes)
+    return LazyModel(student.proto, {**model.made, **student.made}) if isinstance(model, LazyModel) else student.proto
 
 
-def _insert(
-    model: ModelProto,
-    student: ModelProto,
-    node: NodeProto,
-    items: Sequence[tuple[Layer | BlockCopy, np.random.Generator]],
-    graph: Graph | None,
-) -> list[NodeProto]:
-    """The new nodes after one tensor of a node, whose own output gets a new name."""
-    made: list[NodeProto] = []
-    final = items[0][0].tensor
-    node.output[list(node.output).index(final)] = _input(items[0][0])
-    for (item, rng), following in zip(items, [*items[1:], None], strict=True):
-        after = _input(following[0]) if following else final
+class _Student:
+    """A copy of the teacher that layers and blocks are inserted into."""
+
+    def __init__(self, model: AnyModel, plan: Plan) -> None:
+        self.teacher = proto_of(model)
+        self.seed = plan.seed
+        self.proto = ModelProto()
+        self.proto.CopyFrom(self.teacher)
+        self.graph = Graph(model) if plan.blocks else None
+        self.made: dict[str, Tensor] = {}
+        self.lazy = isinstance(model, LazyModel)
+
+    def insert(self, node: NodeProto, items: Sequence[tuple[Layer | BlockCopy, int]]) -> list[NodeProto]:
+        """The new nodes after one tensor of a node, whose own output gets a new name."""
+        made: list[NodeProto] = []
+        final = items[0][0].tensor
+        node.output[list(node.output).index(final)] = _input(items[0][0])
+        for (item, place), following in zip(items, [*items[1:], None], strict=True):
+            after = _input(following[0]) if following else final
+            built = self._build(item, place, after)
+            made += built.nodes
+            for name, value in built.weights.items():
+                tensor = self._tensor(value, partial(self._again, item, place, after, name))
+                self._add_weight(name, value if tensor is None else tensor)
+        return made
+
+    def _build(self, item: Layer | BlockCopy, place: int, after: str) -> Built:
         if isinstance(item, BlockCopy):
-            assert graph is not None
-            built = duplicate(graph, item, after)
+            assert self.graph is not None
+            return duplicate(self.graph, item, after, lazy=self.lazy)
+        repeated = self.teacher.graph.node[item.repeats] if item.repeats >= 0 else None
+        return build(item, repeated, after, np.random.default_rng([self.seed, place]))
+
+    def _again(self, item: Layer | BlockCopy, place: int, after: str, name: str) -> Any:
+        """A weight, made once more."""
+        return self._build(item, place, after).weights[name]
+
+    def _tensor(self, value: Any, again: Callable[[], Any]) -> Tensor | None:
+        """What reads or makes a weight when it is wanted, or None for one that is small."""
+        if not self.lazy or isinstance(value, Tensor):
+            return value if self.lazy else None
+        dtype = helper.np_dtype_to_tensor_dtype(value.dtype)
+        return None if stays(dtype, value.shape) else Made(dtype, value.shape, again)
+
+    def _add_weight(self, name: str, value: Any) -> None:
+        if isinstance(value, Tensor):
+            self.made[name] = value
+            tensor = self.proto.graph.initializer.add(name=name)
+            promise(tensor, value)
         else:
-            built = build(item, model.graph.node[item.repeats] if item.repeats >= 0 else None, after, rng)
-        made += built.nodes
-        for name, value in built.weights.items():
-            _add_weight(student, name, value)
-    return made
+            tensor = numpy_helper.from_array(value, name)
+            self.proto.graph.initializer.append(tensor)
+        if self.proto.ir_version < 4:
+            self.proto.graph.input.append(helper.make_tensor_value_info(name, tensor.data_type, tensor.dims))
 
 
 def _input(item: Layer | BlockCopy) -> str:
@@ -343,10 +379,3 @@ def _input(item: Layer | BlockCopy) -> str:
     if isinstance(item, BlockCopy):
         return item.names[0]
     return item.names[roles(item).index("input")]
-
-
-def _add_weight(student: ModelProto, name: str, value: Any) -> None:
-    tensor: TensorProto = numpy_helper.from_array(value, name)
-    student.graph.initializer.append(tensor)
-    if student.ir_version < 4:
-        student.graph.input.append(helper.make_tensor_value_info(name, tensor.data_type, tensor.dims))

@@ -53,10 +53,10 @@ def turned(layer: Layer) -> bool:
 
 @dataclass(slots=True)
 class Built:
-    """New nodes, in order, and new initializers by name."""
+    """New nodes, in order, and new initializers by name: arrays, or what reads them (`Tensor`)."""
 
     nodes: list[NodeProto] = field(default_factory=list)
-    weights: dict[str, Array] = field(default_factory=dict)
+    weights: dict[str, Any] = field(default_factory=dict)
 
 
 def build(layer: Layer, activation: NodeProto | None, after: str, rng: np.random.Generator) -> Built:

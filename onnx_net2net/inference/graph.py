@@ -7,16 +7,17 @@ read from the model only where a rule asks for a small one.
 from __future__ import annotations
 
 import math
+import threading
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from copy import copy
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper
+from onnx import NodeProto, TensorProto, ValueInfoProto, helper
 
 from onnx_net2net import rules
 from onnx_net2net.errors import Declined, ModelError
@@ -34,6 +35,9 @@ from onnx_net2net.inference.proto import (
 )
 from onnx_net2net.inference.reference import Reference
 from onnx_net2net.inference.shapes import SMALL, Shape, Shapes, is_small, resolve
+from onnx_net2net.storage.model import AnyModel, LazyModel, proto_of, stored
+from onnx_net2net.storage.ranges import is_external
+from onnx_net2net.storage.tensors import Made, Tensor
 
 NOTHING: frozenset[str] = frozenset()
 
@@ -42,7 +46,7 @@ class Graph:
     """The main graph of a model.
 
     Args:
-        model: A model whose nodes are in topological order, as ONNX demands.
+        model: A model (in memory or lazy) whose nodes are in topological order, as ONNX demands.
         trial: Sizes to assume for dynamic dimensions of the graph inputs: by symbol for symbolic ones,
             by ``name:dim`` for unknown ones.
 
@@ -50,8 +54,9 @@ class Graph:
         ModelError: If the graph is not valid: a tensor that nothing makes, or that two nodes make.
     """
 
-    def __init__(self, model: ModelProto, trial: Mapping[str, int] | None = None) -> None:
-        self.model = model
+    def __init__(self, model: AnyModel, trial: Mapping[str, int] | None = None) -> None:
+        self.model = model = proto_of(held := model)
+        self.made = held.made if isinstance(held, LazyModel) else {}
         self.proto = model.graph
         self.trial = dict(trial or {})
         self.nodes: list[NodeProto] = list(model.graph.node)
@@ -71,6 +76,7 @@ class Graph:
         self.operators = [self.operator_of(node) for node in self.nodes]
         self.constant_nodes: set[int] = set()
         self._values: dict[str, NDArray[Any]] = {}
+        self._lock = threading.RLock()  # lazy weights are made by several threads
         self._walk()
 
     def at(self, trial: Mapping[str, int]) -> Graph:
@@ -284,11 +290,17 @@ class Graph:
         Raises:
             ModelError: If the data is damaged or a constant node cannot be evaluated.
         """
+        with self._lock:
+            return self._value(name)
+
+    def _value(self, name: str) -> NDArray[Any]:
         needed = [name]
         while needed:
             current = needed[-1]
             if current in self._values:
                 needed.pop()
+            elif current in self.made:
+                self._values[current] = self.made[current].read()
             elif current in self.initializers:
                 self._values[current] = read_tensor(self.initializers[current])
             else:
@@ -304,6 +316,18 @@ class Graph:
         if value.size > SMALL:
             self._values.clear()  # large weights are not kept
         return value
+
+    def tensor_of(self, name: str) -> Tensor:
+        """A constant that is read when it is wanted. Raises then what `value` raises."""
+        weight = self.initializers.get(name)
+        if name in self.made:
+            return self.made[name]
+        if weight is not None and is_external(weight):
+            return stored(weight)
+        dtype, shape = (
+            (self.dtype(name), self.shape(name)) if weight is None else (weight.data_type, tuple(weight.dims))
+        )
+        return Made(dtype, shape or (), partial(self.value, name))
 
     def check_attributes(self, node: NodeProto) -> None:
         """Makes sure that attributes have the types that the standard gives them, so that rules can rely on it.

@@ -10,8 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
-from onnx import ModelProto
-
 from onnx_net2net import rules
 from onnx_net2net.algebra.axes import Axis, Dim, atoms
 from onnx_net2net.algebra.facts import Contract, Equal, Fact, Node, OneOf, Pin, Terms, terms_of
@@ -24,9 +22,10 @@ from onnx_net2net.inference.freeze import Freezer
 from onnx_net2net.inference.graph import Graph
 from onnx_net2net.inference.proto import label
 from onnx_net2net.inference.recompute import broken
+from onnx_net2net.storage.model import AnyModel
 
 
-def infer(model: ModelProto, *, borders: bool = True) -> AxisMap:
+def infer(model: AnyModel, *, borders: bool = True) -> AxisMap:
     """Infers how axes run through a model.
 
     Args:

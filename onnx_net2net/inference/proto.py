@@ -11,6 +11,9 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto,
 
 from onnx_net2net.errors import ModelError
 from onnx_net2net.inference.shapes import SMALL
+from onnx_net2net.storage.model import stored
+from onnx_net2net.storage.ranges import is_external, place_of
+from onnx_net2net.storage.wire import copy_fields
 
 HUGE = 2**40
 """Elements that no weight has."""
@@ -53,29 +56,14 @@ def attributes(node: NodeProto) -> dict[str, Any]:
 def skeleton(model: ModelProto) -> ModelProto:
     """The model without the data of large initializers; enough to infer shapes."""
     bare = ModelProto()
-    for field, value in model.ListFields():
-        if field.name not in ("graph", "functions"):
-            _set(bare, field.name, value)
-    bare.functions.extend(model.functions)
-    for field, value in model.graph.ListFields():
-        if field.name == "initializer":
-            for tensor in value:
-                if math.prod(tensor.dims) <= SMALL and tensor.data_location != TensorProto.EXTERNAL:
-                    bare.graph.initializer.append(tensor)
-                else:
-                    bare.graph.initializer.add(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims)
-        elif field.name != "sparse_initializer":
-            _set(bare.graph, field.name, value)
+    copy_fields(model, bare, "graph")
+    copy_fields(model.graph, bare.graph, "initializer", "sparse_initializer")
+    for tensor in model.graph.initializer:
+        if math.prod(tensor.dims) <= SMALL and not is_external(tensor):
+            bare.graph.initializer.append(tensor)
+        else:
+            bare.graph.initializer.add(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims)
     return bare
-
-
-def _set(target: Any, name: str, value: Any) -> None:
-    if isinstance(value, (str, bytes, int)):
-        setattr(target, name, value)
-    elif hasattr(value, "CopyFrom"):
-        getattr(target, name).CopyFrom(value)
-    else:
-        getattr(target, name).extend(value)
 
 
 def read_tensor(tensor: TensorProto) -> NDArray[Any]:
@@ -84,7 +72,9 @@ def read_tensor(tensor: TensorProto) -> NDArray[Any]:
     Raises:
         ModelError: If its data does not fit its shape, or lies in a file that was not loaded.
     """
-    if tensor.data_location == TensorProto.EXTERNAL:
+    if is_external(tensor) and place_of(tensor) is not None:
+        return stored(tensor).read()
+    if is_external(tensor):
         raise ModelError(
             "its data lies in another file", "pass the model by path", op="initializer", tensor=tensor.name
         )

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from onnx import ModelProto
 
 from onnx_net2net.algebra.axes import Dim, new_size
 from onnx_net2net.errors import UsageError
@@ -17,6 +16,7 @@ from onnx_net2net.inference.graph import Graph
 from onnx_net2net.inference.infer import infer
 from onnx_net2net.inference.proto import STRUCTURE
 from onnx_net2net.planning.plan import Plan
+from onnx_net2net.storage.model import AnyModel
 
 UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "B": 10**9, "T": 10**12}
 STEPS = 24
@@ -61,7 +61,7 @@ def measure(found: AxisMap, plan: Plan) -> Size:
     return Size(parameters(graph) + grown, macs)
 
 
-def size_of(model: ModelProto) -> Size:
+def size_of(model: AnyModel) -> Size:
     """The size of a model as it is."""
     return measure(infer(model), Plan(""))
 

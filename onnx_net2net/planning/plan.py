@@ -21,6 +21,7 @@ from onnx import ModelProto
 from onnx_net2net.algebra.axes import Axis, Dim, Maps, Prod, Sum
 from onnx_net2net.errors import RequestError
 from onnx_net2net.inference.proto import skeleton
+from onnx_net2net.storage.model import AnyModel, proto_of
 
 Split = Literal["even", "uneven", "scatter", "first"]
 SPLITS: tuple[Split, ...] = ("even", "uneven", "scatter", "first")
@@ -285,13 +286,13 @@ def fingerprint(model: ModelProto) -> str:
     return hashlib.sha256(bare.SerializeToString(deterministic=True)).hexdigest()
 
 
-def check_teacher(plan: Plan, model: ModelProto) -> None:
+def check_teacher(plan: Plan, model: AnyModel) -> None:
     """Makes sure that a plan was made for this model.
 
     Raises:
         RequestError: If it was made for another one.
     """
-    if plan.teacher != fingerprint(model):
+    if plan.teacher != fingerprint(proto_of(model)):
         raise RequestError("it was made for another model", "make a plan for this one", op="plan")
 
 

@@ -5,17 +5,16 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from onnx import ModelProto
-
 from onnx_net2net.checking.verdict import Verdict
 from onnx_net2net.errors import ModelError
 from onnx_net2net.inference.graph import Graph
 from onnx_net2net.io import weigh
 from onnx_net2net.planning.budget import parameters
+from onnx_net2net.storage.model import AnyModel
 
 
 def check_document(
-    teacher: str, student: str, verdict: Verdict, models: tuple[ModelProto, ModelProto] | None = None
+    teacher: str, student: str, verdict: Verdict, models: tuple[AnyModel, AnyModel] | None = None
 ) -> dict[str, Any]:
     """What a check came to.
 
@@ -41,7 +40,7 @@ def failed_document(teacher: str, student: str, error: Exception) -> dict[str, A
     return {**check_document(teacher, student, verdict), "error": True}
 
 
-def _parameters(model: ModelProto) -> int | None:
+def _parameters(model: AnyModel) -> int | None:
     """The parameters of a model; None for one that runs, but whose graph cannot be analysed."""
     try:
         return parameters(Graph(model))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,13 +13,20 @@ from onnx import GraphProto, ModelProto, TensorProto, ValueInfoProto, helper, nu
 from onnx_net2net.inference.graph import Graph
 from onnx_net2net.planning.names import Names
 from onnx_net2net.planning.plan import DIFFERS, KEPT, Plan, check_teacher
+from onnx_net2net.storage.model import AnyModel, LazyModel, promise, proto_of
+from onnx_net2net.storage.tensors import Tensor, stays
+from onnx_net2net.widening.by_rows import Choices, Rewritten
 from onnx_net2net.widening.rewrite import student_value
 
 Array = NDArray[Any]
 
 
-def apply(model: ModelProto, plan: Plan, *, noise: bool = True) -> ModelProto:
-    """Makes the student that a plan describes.
+@overload
+def apply(model: ModelProto, plan: Plan, *, noise: bool = True) -> ModelProto: ...
+@overload
+def apply(model: LazyModel, plan: Plan, *, noise: bool = True) -> LazyModel: ...
+def apply(model: AnyModel, plan: Plan, *, noise: bool = True) -> AnyModel:
+    """Makes the student that a plan describes; of a lazy teacher a lazy one.
 
     Args:
         model: The teacher; it is not changed.
@@ -32,18 +39,28 @@ def apply(model: ModelProto, plan: Plan, *, noise: bool = True) -> ModelProto:
     check_teacher(plan, model)
     graph = Graph(model)
     student = ModelProto()
-    student.CopyFrom(model)
+    student.CopyFrom(proto_of(model))
     patch = _Patch(graph, student)
+    choices = Choices(plan, plan.maps, plan.fractions, graph.value, noise)
+    made: dict[str, Tensor] = {}
     for constant in plan.constants:
-        value = graph.value(constant.source)
-        patch.constant(constant.name, student_value(value, constant, plan, graph.value, noise=noise))
+        lazy = Rewritten(graph.tensor_of(constant.source), constant, choices) if isinstance(model, LazyModel) else None
+        if lazy is not None and not stays(lazy.dtype, lazy.shape):
+            made[constant.name] = lazy
+            patch.constant(constant.name, lazy)
+        else:
+            value = graph.value(constant.source)
+            patch.constant(constant.name, student_value(value, constant, plan, graph.value, noise=noise))
         for node, slot in constant.uses:
             student.graph.node[node].input[slot] = constant.name
     for sizes in plan.sizes:
         patch.sizes(sizes.node, sizes.where, sizes.values, sizes.scalar, sizes.name, sizes.instead_of)
     patch.shapes(plan.shapes)
     patch.drop_unused()
-    return student
+    if not isinstance(model, LazyModel):
+        return student
+    held = {tensor.name for tensor in student.graph.initializer}
+    return LazyModel(student, {name: tensor for name, tensor in {**model.made, **made}.items() if name in held})
 
 
 class _Patch:
@@ -60,7 +77,7 @@ class _Patch:
         for info in (*self.proto.input, *self.proto.value_info):
             self.infos.setdefault(info.name, []).append(info)
 
-    def constant(self, name: str, value: Array) -> None:
+    def constant(self, name: str, value: Array | Tensor) -> None:
         """Sets an initializer, or adds it; what a node made under this name, it no longer makes."""
         if name in self.place:
             tensor = self.proto.initializer[self.place[name]]
@@ -145,8 +162,11 @@ def _read(proto: GraphProto, graph: Graph) -> list[str]:
     return names + [name for inner in graph.captured for name in inner]
 
 
-def _fill(tensor: TensorProto, value: Array) -> None:
+def _fill(tensor: TensorProto, value: Array | Tensor) -> None:
     """Replaces shape and data of a tensor; its name and documentation stay."""
+    if isinstance(value, Tensor):
+        promise(tensor, value)
+        return
     data = numpy_helper.from_array(value)
     name, doc = tensor.name, tensor.doc_string
     meta = list(tensor.metadata_props)

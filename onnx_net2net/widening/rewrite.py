@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -52,17 +52,17 @@ def rewrite(value: Array, constant: ConstantPlan, plan: Plan, teacher: Callable[
         if touches(dim, maps):
             value = np.take(value, index(dim, maps), axis=axis)
     for split in constant.splits:
-        if value.dtype.kind == "f" or value.dtype.name.startswith(("bfloat", "float")):
+        if is_float(value.dtype):
             value = _split(value, split, constant, plan)
             continue
-        zero = _zero_point(split, constant, plan, teacher)
+        zero = zero_point(split, constant, maps, teacher)
         steps = value.astype(np.int64) - zero
         value = (_split(steps, split, constant, plan) + zero).astype(value.dtype)
     return value
 
 
-def _zero_point(
-    split: SplitPlan, constant: ConstantPlan, plan: Plan, teacher: Callable[[str], Array] | None
+def zero_point(
+    split: SplitPlan, constant: ConstantPlan, maps: Maps, teacher: Callable[[str], Array] | None
 ) -> NDArray[np.int64]:
     """The zero point of a quantised weight, in the shape that broadcasts to the student's."""
     if not split.zero or teacher is None:
@@ -71,29 +71,34 @@ def _zero_point(
     if zero.size == 1:
         return zero.reshape(())
     place = split.channel % len(constant.dims)
-    zero = np.take(zero, index(constant.dims[place], plan.maps))
+    zero = np.take(zero, index(constant.dims[place], maps))
     return zero.reshape([-1 if i == place else 1 for i in range(len(constant.dims))])
 
 
 def _split(value: Array, split: SplitPlan, constant: ConstantPlan, plan: Plan) -> Array:
     """Divides each weight among the copies of the unit that it reads, so that the parts sum to it exactly."""
     maps = plan.maps
-    group = _groups(split, maps)
+    group = groups_of(split, maps)
     if plan.split == "scatter":
         rng = np.random.default_rng([plan.seed, zlib.crc32(constant.name.encode()), split.axis])
         drawn = rng.uniform(0.5, 1.5, value.shape)
         total = np.zeros((*value.shape[: split.axis], int(group.max()) + 1, *value.shape[split.axis + 1 :]))
         np.add.at(np.moveaxis(total, split.axis, 0), group, np.moveaxis(drawn, split.axis, 0))
         return exact_parts(value, drawn / np.take(total, group, split.axis), group, split.axis)
-    shares = np.ones(new_size(split.before, maps))
-    for share in (fractions(split.over, maps, plan.fractions), np.ones(new_size(split.after, maps))):
-        shares = np.multiply.outer(shares, share).ravel()
     along = [1] * value.ndim
     along[split.axis] = -1
-    return exact_parts(value, shares.reshape(along), group, split.axis)
+    return exact_parts(value, shares_of(split, maps, plan.fractions).reshape(along), group, split.axis)
 
 
-def _groups(split: SplitPlan, maps: Maps) -> NDArray[np.int64]:
+def shares_of(split: SplitPlan, maps: Maps, vectors: Mapping[str, NDArray[np.float64]]) -> NDArray[np.float64]:
+    """For each unit of the dimension its share of the weight that it was copied from."""
+    shares = np.ones(new_size(split.before, maps))
+    for share in (fractions(split.over, maps, vectors), np.ones(new_size(split.after, maps))):
+        shares = np.multiply.outer(shares, share).ravel()
+    return shares
+
+
+def groups_of(split: SplitPlan, maps: Maps) -> NDArray[np.int64]:
     """For each unit of the dimension, a number shared by the copies that share one weight."""
     result = np.zeros(1, np.int64)
     for dim, copied in ((split.before, False), (split.over, True), (split.after, False)):
@@ -103,7 +108,9 @@ def _groups(split: SplitPlan, maps: Maps) -> NDArray[np.int64]:
     return result
 
 
-def exact_parts(value: Array, shares: NDArray[np.float64], group: NDArray[np.int64], axis: int) -> Array:
+def exact_parts(
+    value: Array, shares: NDArray[np.float64], group: NDArray[np.int64], axis: int, *, inplace: bool = False
+) -> Array:
     """Parts of ``value`` along ``axis`` that sum to it exactly over each group, in the weight's own type.
 
     Integers are split in whole steps. A float part p is cut off the rest r as ``s = r - p; p = r - s``. For
@@ -115,16 +122,17 @@ def exact_parts(value: Array, shares: NDArray[np.float64], group: NDArray[np.int
         shares: Broadcasts to ``value``; sums to one over each group.
         group: For each unit along ``axis``, the number of its group.
         axis: The contracted dimension.
+        inplace: Whether ``value`` may be changed.
     """
     if not value.size:
         return value
-    first, rank = _ranks(group)
+    first, rank = ranks_of(group)
     turns = [np.flatnonzero(rank == turn) for turn in range(1, int(rank.max(initial=0)) + 1)]
     parts = np.ascontiguousarray(value)
-    parts = parts.copy() if np.shares_memory(parts, value) else parts
+    parts = parts.copy() if not inplace and np.shares_memory(parts, value) else parts
     blocks = parts.reshape(-1, len(group), max(1, int(np.prod(value.shape[axis + 1 :]))))
     every = shares.reshape(blocks.shape if shares.size == value.size else (1, -1, 1))
-    kind = np.float64 if value.dtype.kind == "i" else value.dtype
+    kind = kind_of(value.dtype)
     step = max(1, BLOCK // max(1, blocks[0].size))
     for start in range(0, len(blocks), step):
         block = blocks[start : start + step]
@@ -140,18 +148,46 @@ BLOCK = 1 << 18
 
 def _cut(block: Array, shares: Array, places: NDArray[np.int64], first: NDArray[np.int64]) -> None:
     """Moves the share of one copy of each unit from its original to the copy, in place."""
-    whole = np.take(block, first, axis=1)
+    whole, copy = np.take(block, first, axis=1), np.take(block, places, axis=1)
+    block[:, first], block[:, places] = cut_off(whole, copy, np.take(shares, places, axis=1))
+
+
+def cut_off(rest: Array, weight: Array, share: Array) -> tuple[Array, Array]:
+    """What stays of ``rest`` without a share of ``weight``, and that share."""
+    left = left_of(rest, weight, share)
+    return left, part_of(rest, left)
+
+
+def left_of(rest: Array, weight: Array, share: Array) -> Array:
+    """What stays of ``rest`` without a share of ``weight``; an infinite weight stays whole."""
     with np.errstate(invalid="ignore"):
-        wanted = np.take(block, places, axis=1) * np.take(shares, places, axis=1)
-        rest = whole - wanted.astype(block.dtype)  # of integers in whole steps, towards zero
-        part = whole - rest
-    if not np.isfinite(rest).all():  # an infinite weight stays with the original
-        bad = ~np.isfinite(rest)
-        rest[bad], part[bad] = whole[bad], 0
-    block[:, places], block[:, first] = part, rest
+        left = (weight * share).astype(rest.dtype, copy=False)  # of integers in whole steps, towards zero
+        np.subtract(rest, left, out=left)
+        if not np.isfinite(left.sum(dtype=np.float64 if rest.dtype.kind == "f" else None)):
+            np.copyto(left, rest, where=~np.isfinite(left))
+    return left
 
 
-def _ranks(group: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def part_of(rest: Array, left: Array) -> Array:
+    """What was taken off ``rest``."""
+    with np.errstate(invalid="ignore"):
+        part: Array = rest - left
+        if not np.isfinite(part.sum(dtype=np.float64 if rest.dtype.kind == "f" else None)):
+            part[~np.isfinite(part)] = 0
+    return part
+
+
+def is_float(dtype: Any) -> bool:
+    """Whether a type is one of floating point numbers, those of ml_dtypes included."""
+    return bool(dtype.kind == "f" or dtype.name.startswith(("bfloat", "float")))
+
+
+def kind_of(dtype: Any) -> Any:
+    """The type that shares are computed in."""
+    return np.float64 if dtype.kind == "i" else dtype
+
+
+def ranks_of(group: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """For each unit: the first unit of its group, and how many of the group come before it."""
     order = np.argsort(group, kind="stable")
     ordered = group[order]
@@ -182,7 +218,7 @@ def _copied(value: Array, constant: ConstantPlan, plan: Plan, axes: Iterable[int
     copied = np.zeros(value.shape, bool)
     for axis in axes:
         if touches(constant.dims[axis], plan.maps):
-            first = _ranks(index(constant.dims[axis], plan.maps))[1] == 0
+            first = ranks_of(index(constant.dims[axis], plan.maps))[1] == 0
             copied |= ~first.reshape([-1 if i == axis else 1 for i in range(value.ndim)])
     return copied
 

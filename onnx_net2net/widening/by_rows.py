@@ -1,0 +1,172 @@
+"""The student's value of a large constant, some rows at a time: the same numbers as `rewrite`, bit for bit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import helper
+
+from onnx_net2net.algebra.axes import Index, Maps, index, new_size, touches
+from onnx_net2net.planning.plan import ConstantPlan, Plan, SplitPlan
+from onnx_net2net.storage.tensors import PACKED, Buffers, Rows, Tensor
+from onnx_net2net.widening.rewrite import (
+    exact_parts,
+    groups_of,
+    is_float,
+    kind_of,
+    left_of,
+    part_of,
+    ranks_of,
+    shares_of,
+    student_value,
+    zero_point,
+)
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """A plan with its maps and fractions as arrays, which takes a while for long ones.
+
+    Attributes:
+        plan: The plan.
+        maps: Its maps.
+        fractions: Its fractions.
+        value: Gives the value of another constant of the teacher: the zero point of a quantised weight.
+        noise: Whether to add the plan's noise.
+    """
+
+    plan: Plan
+    maps: Maps
+    fractions: Mapping[str, NDArray[np.float64]]
+    value: Callable[[str], Array]
+    noise: bool = True
+
+
+class Rewritten(Tensor):
+    """One constant of the student, made from one of the teacher."""
+
+    def __init__(self, source: Tensor, constant: ConstantPlan, choices: Choices) -> None:
+        super().__init__(source.dtype, tuple(new_size(dim, choices.maps) for dim in constant.dims))
+        self.source = source
+        self.constant = constant
+        self.choices = choices
+        plan = choices.plan
+        drawn = (plan.split == "scatter" and constant.splits) or (choices.noise and plan.noise) or plan.init != "exact"
+        self.by_rows = bool(self.shape) and not drawn and self.dtype not in PACKED  # draws are made for the whole
+
+    def read(self) -> Array:
+        """The whole value."""
+        choices = self.choices
+        return student_value(self.source.read(), self.constant, choices.plan, choices.value, noise=choices.noise)
+
+    def open(self) -> Rows:
+        """What gives its rows."""
+        if not self.by_rows:
+            return super().open()
+        maps, axis = self.choices.maps, self.axis
+        units = [index(dim, maps) if touches(dim, maps) else None for dim in self.constant.dims]
+        rows_of = self.source.open()
+        splits = [self._split(split) for split in self.constant.splits]
+        early = [splits.pop(0)] if splits and self.constant.splits[0].axis == axis and self._is_float() else []
+        gathers = [_Gather(i, found) for i, found in enumerate(units) if found is not None and i != axis]
+
+        def rows(wanted: Index) -> Array:
+            first = units[axis]
+            value = rows_of(wanted if first is None else first[wanted])
+            for split in early:  # on rows that are still narrow
+                value = split(value, wanted)
+            for gather in gathers:
+                value = gather(value)
+            for split in splits:
+                value = split(value, wanted)
+            return value
+
+        return rows
+
+    def _split(self, split: SplitPlan) -> Callable[[Array, Index], Array]:
+        """What divides some gathered rows among copies."""
+        maps = self.choices.maps
+        group, shares = groups_of(split, maps), shares_of(split, maps, self.choices.fractions)
+        along = [1] * len(self.shape)
+        along[split.axis] = -1
+        wide = shares.reshape(along)
+        parts = _RowParts(group, shares) if split.axis == self.axis else None
+
+        def divide(value: Array, wanted: Index) -> Array:
+            return parts(value, wanted) if parts else exact_parts(value, wide, group, split.axis, inplace=True)
+
+        if self._is_float():
+            return divide
+        zero = zero_point(split, self.constant, maps, self.choices.value)
+
+        def divide_steps(value: Array, wanted: Index) -> Array:
+            here = np.take(zero, wanted, self.axis) if zero.ndim and zero.shape[self.axis] > 1 else zero
+            return (divide(value.astype(np.int64) - here, wanted) + here).astype(value.dtype)
+
+        return divide_steps
+
+    def _is_float(self) -> bool:
+        dtype = np.dtype(helper.tensor_dtype_to_np_dtype(self.dtype))
+        return is_float(dtype)
+
+
+class _Gather:
+    """Takes units along one dimension, those that copy themselves all at once."""
+
+    def __init__(self, axis: int, units: Index) -> None:
+        self.axis = axis
+        self.units = units
+        own = units == np.arange(len(units))
+        self.own = len(units) if own.all() else int(np.argmin(own))
+        self.buffers = Buffers()
+
+    def __call__(self, value: Array) -> Array:
+        shape = (*value.shape[: self.axis], len(self.units), *value.shape[self.axis + 1 :])
+        out = self.buffers.get("out", shape, value.dtype)
+        if 2 * self.own < len(self.units):
+            np.take(value, self.units, axis=self.axis, out=out, mode="clip")
+            return out
+        before = (slice(None),) * self.axis
+        rest = (*shape[: self.axis], len(self.units) - self.own, *shape[self.axis + 1 :])
+        copies = self.buffers.get("copies", rest, value.dtype)
+        np.take(value, self.units[self.own :], axis=self.axis, out=copies, mode="clip")
+        out[(*before, slice(self.own))] = value[(*before, slice(self.own))]
+        out[(*before, slice(self.own, None))] = copies
+        return out
+
+
+class _RowParts:
+    """What `exact_parts` makes of rows, from these rows alone: the units of a group hold equal numbers."""
+
+    def __init__(self, group: NDArray[np.int64], shares: NDArray[np.float64]) -> None:
+        self.first, self.rank = ranks_of(group)
+        self.most = int(self.rank.max(initial=0))
+        self.shares = shares
+        self.copies = np.full((len(group), self.most + 1), -1)
+        self.copies[self.first, self.rank] = np.arange(len(group))
+
+    def __call__(self, value: Array, wanted: Index) -> Array:
+        """Divides rows in place."""
+        flat = value.reshape(len(wanted), -1)
+        rank, copies = self.rank[wanted], self.copies[self.first[wanted]]
+        last = np.where(rank == 0, self.most, rank)
+        active = np.flatnonzero(copies[:, 1] >= 0) if self.most else np.zeros(0, np.int64)
+        whole = rest = flat[active]
+        for turn in range(1, self.most + 1):
+            share = self.shares[copies[active, turn], None].astype(kind_of(value.dtype))
+            left = left_of(rest, whole, share)
+            done = rank[active] == turn
+            flat[active[done]] = part_of(rest[done], left[done])
+            goes_on = np.zeros(len(active), bool)
+            if turn < self.most:
+                goes_on = ~done & (copies[active, turn + 1] >= 0) & (last[active] > turn)
+            ends = ~done & ~goes_on
+            flat[active[ends]] = left[ends]
+            active, whole, rest = active[goes_on], whole[goes_on], left[goes_on]
+        return value
