@@ -154,7 +154,7 @@ def test_a_claim_of_growth_is_checked() -> None:
     assert "nothing grew" in verify(teacher, teacher, grown=True).reason
     assert verify(teacher, student(teacher), grown=True)
     made = widen(teacher, factor=1.5)
-    made.exact = teacher
+    made.lazy_exact = teacher
     assert "nothing grew" in made.verify().reason
     assert "no outputs" in Verdict().reason
 

@@ -140,7 +140,7 @@ def compare_layers(
         ]
         for name, columns in _in_batches(probes, matched):
             image = None if images is None else images[name]
-            judged = columns if isinstance(columns, str) else _judge(name, makers[name], columns, image)
+            judged = columns if isinstance(columns, str) else judge(name, makers[name], columns, image)
             if isinstance(judged, str):
                 skipped[judged] += 1
                 continue
@@ -211,7 +211,7 @@ def _batch(probes: Sequence[_Probe], names: Sequence[str]) -> Iterator[tuple[str
         yield from _batch(probes, half)
 
 
-def _judge(name: str, node: NodeProto, columns: Sequence[Column], image: Image | None) -> TensorVerdict | str:
+def judge(name: str, node: NodeProto, columns: Sequence[Column], image: Image | None) -> TensorVerdict | str:
     """How one tensor compares, or why it does not."""
     mine, moved, theirs = columns
     if not all(isinstance(value, np.ndarray) and _is_float(value) for value in mine):
@@ -220,7 +220,9 @@ def _judge(name: str, node: NodeProto, columns: Sequence[Column], image: Image |
         return "the shapes differ"
     if any(max(units) + 1 != value.shape[axis] for value in mine for axis, units in (image or {}).items()):
         return "its units are counted over a dynamic dimension"
-    wanted, noisy = ([_gathered(value, image or {}) for value in column] for column in (mine, moved))
+    wanted, noisy = (
+        [np.asarray(gathered(value, image or {}), np.float64) for value in column] for column in (mine, moved)
+    )
 
     def result(max_abs: float, max_rel: float, tolerance: float, failure: str) -> TensorVerdict:
         return TensorVerdict(name, node.op_type, node.name, max_abs, max_rel, tolerance, failure)
@@ -246,11 +248,11 @@ def _is_float(value: Array) -> bool:
     return value.dtype.kind == "f" or value.dtype.name == "bfloat16"
 
 
-def _gathered(value: Array, image: Image) -> Array:
-    """What the student must hold, in double precision."""
+def gathered(value: Array, image: Image) -> Array:
+    """What the student must hold."""
     for axis, units in image.items():
         value = np.take(value, units, axis)
-    return np.asarray(value, np.float64)
+    return value
 
 
 def _error(a: Array, b: Array) -> tuple[float, float, bool]:
@@ -266,7 +268,7 @@ def _error(a: Array, b: Array) -> tuple[float, float, bool]:
 def nudged(model: ModelProto, feeds: Sequence[Feeds]) -> tuple[ModelProto, list[Feeds]]:
     """A model and its inputs with every number moved in its last digit: what this changes, rounding may change too."""
     rng = np.random.default_rng(0)
-    moved = [{name: _off(x, rng) if x.dtype == np.float32 else x for name, x in feed.items()} for feed in feeds]
+    moved = [{name: _off(x, rng) if _is_single(x) else x for name, x in feed.items()} for feed in feeds]
     if is_large(model):
         return model, moved
     copy = ModelProto()
@@ -279,7 +281,11 @@ def nudged(model: ModelProto, feeds: Sequence[Feeds]) -> tuple[ModelProto, list[
     return copy, moved
 
 
+def _is_single(value: object) -> bool:
+    return isinstance(value, np.ndarray) and value.dtype == np.float32
+
+
 def _off(value: Array, rng: np.random.Generator) -> Array:
     step = rng.standard_normal(value.shape, np.float32)
-    moved: Array = (value + value * (np.float32(NUDGE) * step)).astype(np.float32)
-    return moved
+    with np.errstate(over="ignore"):
+        return np.asarray(value + value * (np.float32(NUDGE) * step), np.float32)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from onnx import ModelProto, TensorProto, helper
@@ -20,17 +22,19 @@ from onnx_net2net.checking.layers import Layers, compare_layers
 from onnx_net2net.checking.probes import judge
 from onnx_net2net.checking.process import runner
 from onnx_net2net.checking.runs import FIRST, MORE, Runs, fits, run_probed
-from onnx_net2net.checking.runtime import available, settled
+from onnx_net2net.checking.runtime import Runner, available, settled
+from onnx_net2net.checking.segments import in_segments
 from onnx_net2net.checking.sources import write
 from onnx_net2net.checking.tolerance import Bars, Tolerance, check_names, working_type
 from onnx_net2net.checking.upcast import HALF
 from onnx_net2net.checking.verdict import OutputVerdict, Verdict
 from onnx_net2net.errors import ModelError, RequestError
-from onnx_net2net.io import Model
+from onnx_net2net.io import Model, weigh
 from onnx_net2net.planning.plan import Plan, check_teacher
 from onnx_net2net.steps import images, start
 from onnx_net2net.storage.model import LazyModel
 
+Scope = Literal["full", "sample"]
 LEAST, MOST, WORK = 3, 24, 24 * 2**23
 """Samples at least and at most, and what they come to times the weights of the model."""
 
@@ -56,6 +60,7 @@ def verify(
     probes: bool = True,
     save_inputs: str | os.PathLike[str] | None = None,
     grown: bool = False,
+    scope: Scope | None = None,
 ) -> Verdict:
     """Compares two models on the same inputs.
 
@@ -85,6 +90,9 @@ def verify(
             the teacher gives NaN, or its own rounding moves it too far, is left out with a notice.
         save_inputs: An ``.npz`` file to write the samples to.
         grown: Whether the student claims to be larger than its teacher; one that is not then fails.
+        scope: ``full`` runs both models whole. ``sample`` runs them segment by segment, each on the teacher's own
+            activations: for models that do not fit into memory, less strict (the bars are those of ``per_layer``). By
+            default ``sample`` only if the student would take more than the memory that there is.
 
     Returns:
         A verdict for each output. An output passes if max|a-b| / max|a| is at most ten times the rounding that was
@@ -110,8 +118,11 @@ def verify(
         mismatch = interface(first, second) or (SAME if grown and not grew(first, second) else "")
         if mismatch:
             return Verdict(failure=mismatch, providers=tuple(names))
-        count = enough(first) if samples is None else samples
-        draw = partial(samples_for, first, inputs, count, seed, dims or {}, ranges=ranges, probes=probes)
+        draw = partial(samples_for, first, inputs, seed=seed, dims=dims or {}, ranges=ranges)
+        if scope == "sample" or (scope is None and not _has_room(second, max_memory)):
+            few = draw(samples or LEAST, vary=False, probes=False)
+            return _in_segments(runtime, (first, second), made, few.plain, names, rtol, atol)
+        draw = partial(draw, enough(first) if samples is None else samples, probes=probes)
         chosen = draw()
         if inputs is None and not fits(runtime, first, chosen.plain, names):
             chosen = draw(vary=False)
@@ -133,6 +144,35 @@ def verify(
 def enough(model: ModelProto) -> int:
     """How many samples to draw where nobody says: more would find units that are seldom active, and take longer."""
     return min(MOST, max(LEAST, WORK // max(1, weights(model))))
+
+
+def _has_room(model: ModelProto, limit: int | None) -> bool:
+    """Whether onnxruntime can hold a model, for which it needs its weights about twice."""
+    if limit is None:
+        with suppress(AttributeError, ValueError, OSError):  # not every system tells
+            limit = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return limit is None or 2 * weigh(LazyModel(model)) < limit
+
+
+def _in_segments(
+    runtime: Runner,
+    models: tuple[ModelProto, ModelProto],
+    plan: Plan | None,
+    feeds: Sequence[Feeds],
+    names: Sequence[str],
+    rtol: Tolerance,
+    atol: Tolerance,
+) -> Verdict:
+    """The verdict of a comparison segment by segment; outputs are held to the bars of all other tensors."""
+    places = None if plan is None else images(models[0], plan)
+    found = in_segments(runtime, *models, feeds, names, places)
+    seen = {tensor.name: tensor.tolerance for tensor in found.layers.tensors}
+    kinds = {name: _type_of(column) for name, column in found.mine.items()}
+    bars = Bars(kinds, kinds, seen if rtol is None and atol is None else rtol, atol)
+    outputs = tuple(compare(name, column, found.theirs[name], {}, bars) for name, column in found.mine.items())
+    failure = str(found.layers.first) if found.layers.first else ""
+    told = f"run in {found.segments} segments, each on the teacher's own activations"
+    return Verdict(outputs, failure, len(feeds), tuple(names), layers=found.layers, notices=(told,))
 
 
 def _bars(runs: Runs, declared: ModelProto, rtol: Tolerance, atol: Tolerance) -> Bars:

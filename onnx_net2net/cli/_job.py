@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from onnx_net2net.cli._say import Say
 from onnx_net2net.errors import NotEquivalentError, RequestError, UsageError
@@ -26,6 +26,7 @@ class Job:
     plan_out: str | None
     dry_run: bool
     no_verify: bool
+    scope: Literal["full", "sample"] | None
     no_provenance: bool
     external: bool
     shard_size: int | None
@@ -35,6 +36,8 @@ class Job:
 
     def run(self, how: str, **asked: Any) -> None:
         """Reads the teacher, plans its student with the library's function ``how``, verifies, writes and reports."""
+        if self.scope and self.no_verify:
+            raise UsageError("it contradicts --no-verify", "give one of them", op="--verify")
         if not self.output and not self.dry_run:
             raise UsageError("no student is named", "give -o STUDENT, or --dry-run", op="-o")
         from onnx_net2net import growing, recipe
@@ -100,7 +103,7 @@ class Job:
         if self.no_verify or self.dry_run:
             return ""
         with self.say.stage("verifying"):
-            verdict = expansion.verify(dims=self.dims, per_layer=None, isolate=True)
+            verdict = expansion.verify(dims=self.dims, per_layer=None, isolate=True, scope=self.scope)
         document["verification"] = verdict.to_dict()
         if verdict and expansion.plan.noisy:
             with self.say.stage("measuring drift"):

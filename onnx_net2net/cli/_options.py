@@ -140,11 +140,18 @@ EXPANDING = together(
     click.option("-o", "--output", type=FILE, metavar="STUDENT", help="Where the student goes."),
     click.option("--plan", type=FILE, metavar="IN.json", help="Apply a saved plan again; it makes all choices."),
 )
+SCOPE = click.option(
+    "--verify",
+    "scope",
+    type=click.Choice(["full", "sample"]),
+    help="Run models whole, or segment by segment (default: as memory allows).",
+)
 WRITING = together(
     SEED,
     click.option("--plan-out", type=FILE, metavar="OUT.json", help="Save the plan."),
     click.option("--dry-run", is_flag=True, help="Plan and report, but write no student."),
     click.option("--dim", multiple=True, metavar="NAME=SIZE", help="Size of a dynamic dimension, to verify with."),
+    SCOPE,
     click.option("--no-verify", is_flag=True, help="Write the student without comparing it with the teacher."),
     click.option(
         "--external", is_flag=True, help="Put weights into a file beside the model, as over 2 GiB in any case."

@@ -13,6 +13,7 @@ from onnx_net2net.cli._options import (
     FILE,
     JSON,
     LIMIT,
+    SCOPE,
     SEED,
     TALK,
     TEACHER,
@@ -49,6 +50,7 @@ INPUTS = together(
 @click.option("--grown", is_flag=True, help="Fail if STUDENT is no larger than TEACHER.")
 @click.option("--per-layer", is_flag=True, help="Compare every tensor on the way, and draw how the error grows.")
 @click.option("--plan", type=FILE, metavar="IN.json", help="The student's plan, to match tensors by.")
+@SCOPE
 @click.option("--strict", is_flag=True, help="Fail if a node that computes does not run on the first provider.")
 @click.option("--timeout", type=LIMIT, metavar="SECONDS", help="End onnxruntime if it takes longer.")
 @click.option("--max-memory", metavar="SIZE", help="End onnxruntime if it takes more memory, such as 500M or 2G.")
@@ -82,7 +84,7 @@ def check(
     from onnx_net2net.checking.verify import verify
     from onnx_net2net.cli import _layers as layers
     from onnx_net2net.cli import _tables as tables
-    from onnx_net2net.io import load
+    from onnx_net2net.io import opened
     from onnx_net2net.reporting import check_document, failed_document
 
     _reports.check_targets({**reports, "--save-inputs": given["save_inputs"]}, [teacher, student], inputs)
