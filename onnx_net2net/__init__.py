@@ -17,20 +17,23 @@ if TYPE_CHECKING:
     from onnx_net2net.checking.verdict import Verdict
     from onnx_net2net.checking.verify import verify
     from onnx_net2net.expansion import Expansion
+    from onnx_net2net.family import Member, expand_all, explore
     from onnx_net2net.growing import deepen, widen
     from onnx_net2net.inspection import Inspection, inspect
     from onnx_net2net.planning.plan import Plan
-    from onnx_net2net.recipe import Recipe, expand, explore
+    from onnx_net2net.recipe import Recipe, expand
 else:
     _HOMES = {
         "Expansion": "expansion",
         "Inspection": "inspection",
+        "Member": "family",
         "Plan": "planning.plan",
         "Recipe": "recipe",
         "Verdict": "checking.verdict",
         "deepen": "growing",
         "expand": "recipe",
-        "explore": "recipe",
+        "expand_all": "family",
+        "explore": "family",
         "inspect": "inspection",
         "verify": "checking.verify",
         "widen": "growing",
@@ -46,10 +49,10 @@ else:
     def __dir__():
         return sorted({*globals(), *__all__})
 
-
 __all__ = [
     "Expansion",
     "Inspection",
+    "Member",
     "MissingError",
     "ModelError",
     "Net2NetError",
@@ -62,6 +65,7 @@ __all__ = [
     "__version__",
     "deepen",
     "expand",
+    "expand_all",
     "explore",
     "inspect",
     "verify",

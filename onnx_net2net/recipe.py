@@ -25,11 +25,10 @@ from pathlib import Path
 from typing import Any
 
 from onnx_net2net import growing
-from onnx_net2net.checking.verdict import Verdict
 from onnx_net2net.errors import RequestError, UsageError
 from onnx_net2net.expansion import Expansion, from_plan
 from onnx_net2net.io import Model, opened
-from onnx_net2net.planning.budget import Size, find_factor, size_of, target
+from onnx_net2net.planning.budget import find_factor, size_of, target
 from onnx_net2net.planning.plan import Plan
 from onnx_net2net.storage.model import AnyModel, LazyModel
 
@@ -193,47 +192,3 @@ def _set(recipe: Recipe, key: str, value: Any) -> Recipe:
             steps[int(place)][name] = value
             return replace(recipe, steps=read({"seed": recipe.seed, "steps": steps}).steps)
     raise UsageError(f"it has no {key}", "name a key such as steps.0.factor", op="recipe", tensor=key)
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """What one member of a family came to.
-
-    Attributes:
-        chosen: The values of the keys that vary.
-        size: Its parameters and multiply-accumulates.
-        verdict: How it compares with the teacher; None if it was not verified.
-    """
-
-    chosen: Mapping[str, Any]
-    size: Size
-    verdict: Verdict | None
-
-
-def explore(
-    model: Model | LazyModel,
-    recipe: str | os.PathLike[str] | Mapping[str, Any] | Recipe,
-    choices: Mapping[str, Sequence[Any]],
-    *,
-    dims: Mapping[str, int] | None = None,
-    verify: bool = True,
-    isolate: bool = False,
-) -> Iterator[Result]:
-    """Makes every student that a recipe describes with the given choices, and says how large and how exact it is.
-
-    Args:
-        model: The teacher.
-        recipe: The recipe.
-        choices: Values to try by key, such as ``{"steps.0.factor": [1.25, 1.5]}``.
-        dims: Sizes of dynamic dimensions to verify with.
-        verify: Whether to compare each student with the teacher.
-        isolate: Whether onnxruntime runs in a child process for that.
-
-    Raises:
-        ModelError, RequestError, UsageError: As `expand` does.
-    """
-    teacher = opened(model)
-    for chosen, one in variants(read(recipe), choices):
-        made = _take(teacher, one)
-        verdict = made.verify(dims=dims, isolate=isolate) if verify and not made.plan.random else None
-        yield Result(chosen, size_of(made.lazy_exact), verdict)

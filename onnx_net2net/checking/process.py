@@ -34,20 +34,22 @@ QUOTED = 200
 
 
 @contextlib.contextmanager
-def runner(isolate: bool, timeout: float | None, max_memory: int | None) -> Iterator[Runner]:
+def runner(
+    isolate: bool, timeout: float | None, max_memory: int | None, threads: int | None = None
+) -> Iterator[Runner]:
     """Where onnxruntime is to run: here, or in a child process if that is wanted or a limit is set.
 
     Raises:
         MissingError: If onnxruntime is not installed, or memory cannot be limited on this system.
         UsageError: If a limit is not positive.
     """
-    for name, limit in (("timeout", timeout), ("max_memory", max_memory)):
+    for name, limit in (("timeout", timeout), ("max_memory", max_memory), ("threads", threads)):
         if limit is not None and not limit > 0:
             raise UsageError(f"{limit} is no limit", "give a positive number", op=name)
     if not (isolate or timeout is not None or max_memory is not None):
-        yield Here()
+        yield Here(threads)
         return
-    with Child(timeout, max_memory) as child:
+    with Child(timeout, max_memory, threads) as child:
         yield child
 
 
@@ -57,15 +59,17 @@ class Child:
     Args:
         timeout: Seconds that it may take in all, from question to answer.
         max_memory: Bytes that it may hold in memory.
+        threads: Threads that work on one node; None for as many as there are cores.
     """
 
-    def __init__(self, timeout: float | None = None, max_memory: int | None = None) -> None:
+    def __init__(self, timeout: float | None = None, max_memory: int | None = None, threads: int | None = None) -> None:
         if importlib.util.find_spec("onnxruntime") is None:
             raise missing(ImportError("no module named onnxruntime"))
         if max_memory is not None and resident(os.getpid()) is None:
             raise MissingError("memory cannot be limited on this system", "go without, or use Linux", op="max_memory")
         self.timeout = timeout
         self.max_memory = max_memory
+        self.threads = threads
         self._killed = ""
         self._spent = 0.0
         self._since: float | None = None
@@ -116,7 +120,7 @@ class Child:
         self.available()
 
         def talk() -> Reply:
-            self._say(job)
+            self._say({"threads": self.threads, **job})
             return self._hear(who)
 
         reply = self._timed(talk)

@@ -79,12 +79,16 @@ class Runner(Protocol):
 class Here:
     """This process.
 
+    Args:
+        threads: Threads that work on one node; None for as many as there are cores.
+
     Raises:
         MissingError: If onnxruntime is not installed.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, threads: int | None = None) -> None:
         self.runtime = import_runtime()
+        self.threads = threads
 
     def available(self) -> list[str]:
         """The providers that onnxruntime has."""
@@ -92,7 +96,7 @@ class Here:
 
     def ask(self, job: Job, who: str) -> Reply:
         """Runs a job at once."""
-        return answer(self.runtime, job)
+        return answer(self.runtime, {"threads": self.threads, **job})
 
 
 def available(runner: Runner, wanted: Sequence[str]) -> list[str]:

@@ -18,7 +18,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 Job = dict[str, Any]
-"""source, names, feeds, providers, optimise; rooted: whether source names files by their path below the root; trace:
+"""source, names, feeds, providers, optimise; rooted: whether source names files by their path below the root; threads:
+how many work on one node (None: one for each core); trace:
 whether to say where nodes ran; alone: whether to try it without any other provider first."""
 Reply = dict[str, Any]
 """values: outputs by sample, then by name; providers; if traced placed: (provider, operator, node), and alone: whether
@@ -72,6 +73,8 @@ def _start(runtime: Any, job: Mapping[str, Any], folder: str | None, *settings: 
         options.profile_file_prefix = os.path.join(folder, "profile")
     if job.get("rooted"):
         root(options)
+    if job.get("threads"):
+        options.intra_op_num_threads = job["threads"]
     for name in settings:
         options.add_session_config_entry(name, "1")
     try:

@@ -55,6 +55,7 @@ def verify(
     isolate: bool = False,
     timeout: float | None = None,
     max_memory: int | None = None,
+    threads: int | None = None,
     strict: bool = False,
     ranges: Bounds | None = None,
     probes: bool = True,
@@ -84,6 +85,7 @@ def verify(
         isolate: Whether onnxruntime runs in a child process, so that its crash is an error and not the end.
         timeout: Seconds that onnxruntime may take in all; runs it in a child process.
         max_memory: Bytes that onnxruntime's process may hold in memory; runs it in a child process.
+        threads: Threads of onnxruntime; by default as many as there are cores.
         strict: Whether it is a failure that a node which computes something runs on another provider than the first.
         ranges: Smallest and largest value to draw, by input.
         probes: Whether to compare on zeros, large and one-hot values too, where inputs are drawn. A probe on which
@@ -107,7 +109,11 @@ def verify(
         RequestError: If the plan was made for another teacher.
         UsageError: If a tolerance is for an output that is not there.
     """
-    with runner(isolate, timeout, max_memory) as runtime, settled(teacher) as first, settled(student) as second:
+    with (
+        runner(isolate, timeout, max_memory, threads) as runtime,
+        settled(teacher) as first,
+        settled(student) as second,
+    ):
         made = Plan.from_json(plan) if isinstance(plan, str) else plan
         if made is not None:
             check_teacher(made, start(first, made))

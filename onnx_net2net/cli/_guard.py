@@ -33,13 +33,18 @@ def guarded(run: Callable[[], int | None]) -> int:
     except (click.Abort, KeyboardInterrupt):
         return INTERRUPTED
     except Net2NetError as error:
-        return _fail(str(error), next((code for kind, code in CODES.items() if isinstance(error, kind)), 3))
+        return _fail(str(error), code_of(error))
     except MemoryError:
         return _fail("there is not enough memory for this model", 3)
     except OSError as error:
         return _fail(f"file ({error.filename}): {error.strerror}" if error.filename else str(error), 3)
     except SystemExit as error:  # what click and rich make of a closed pipe
         return INTERRUPTED if error.code == 1 else int(error.code or 0)
+
+
+def code_of(error: Net2NetError) -> int:
+    """The exit code that an error stands for."""
+    return next((code for kind, code in CODES.items() if isinstance(error, kind)), 3)
 
 
 def _fail(text: str, code: int) -> int:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,7 +21,6 @@ from onnx_net2net.inspection import Inspection, inspect
 from onnx_net2net.io import weigh
 from onnx_net2net.planning.budget import parameters
 from onnx_net2net.planning.plan import Layer
-from onnx_net2net.recipe import Result
 from onnx_net2net.reporting.text import METRICS, metrics
 from onnx_net2net.training.course import Course
 
@@ -82,49 +79,6 @@ def layer_document(layer: Layer) -> dict[str, Any]:
         "batch_norm": layer.batch_norm,
         "init": "random" if layer.random else "exact",
     }
-
-
-def family_document(teacher: str, results: Iterable[Result]) -> dict[str, Any]:
-    """The members of a family, each with what was chosen, its size and its error."""
-    rows = []
-    for result in results:
-        verdict = result.verdict
-        worst = max(verdict.outputs, key=lambda output: output.max_rel, default=None) if verdict is not None else None
-        rows.append(
-            {
-                **result.chosen,
-                "parameters": result.size.parameters,
-                "macs": result.size.macs,
-                "max_rel": worst.max_rel if worst else None,
-                "tolerance": worst.tolerance if worst else None,
-                "equivalent": bool(verdict) if verdict is not None else None,
-            }
-        )
-    return {"teacher": teacher, "rows": rows}
-
-
-def family_csv(document: Mapping[str, Any]) -> str:
-    """The same as CSV."""
-    stream = io.StringIO()
-    writer = csv.DictWriter(stream, list(document["rows"][0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(document["rows"])
-    return stream.getvalue()
-
-
-def family_report(document: Mapping[str, Any]) -> list[RenderableType]:
-    """The same as a table."""
-    names = list(document["rows"][0])
-    table = table_of(*names, right=tuple(range(len(names))))
-    for row in document["rows"]:
-        table.add_row(*(_shown(row[name]) for name in names))
-    return [table]
-
-
-def _shown(value: object) -> str:
-    if isinstance(value, bool) or value is None:
-        return {True: "yes", False: "NO", None: "not verified"}[value]
-    return f"{value:,}" if isinstance(value, int) else f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def drift_document(verdict: Verdict) -> list[dict[str, Any]]:

@@ -53,6 +53,7 @@ INPUTS = together(
 @SCOPE
 @click.option("--strict", is_flag=True, help="Fail if a node that computes does not run on the first provider.")
 @click.option("--timeout", type=LIMIT, metavar="SECONDS", help="End onnxruntime if it takes longer.")
+@click.option("--threads", type=COUNT, metavar="N", help="Threads of onnxruntime (default: one for each core).")
 @click.option("--max-memory", metavar="SIZE", help="End onnxruntime if it takes more memory, such as 500M or 2G.")
 @_reports.REPORTS
 @together(JSON, TALK)
