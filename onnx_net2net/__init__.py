@@ -49,6 +49,7 @@ else:
     def __dir__():
         return sorted({*globals(), *__all__})
 
+
 __all__ = [
     "Expansion",
     "Inspection",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import logging
 import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
@@ -21,6 +22,7 @@ Task = TypeVar("Task")
 Answer = TypeVar("Answer")
 SERIAL, CLUSTERS = "serial", ("dask", "ray")
 NAMES = (SERIAL, "joblib", *CLUSTERS)
+HERE = "127.0.0.1"
 QUOTED = 200
 """Characters of an engine's own words that a message quotes."""
 
@@ -47,7 +49,7 @@ def run_each(
         for task in tasks:
             yield call(task, None)
         return
-    with _pool(engine, jobs) as (pool, threads):
+    with _pool(engine, jobs, len(tasks)) as (pool, threads):
         futures: list[Future[Answer]] = [_submitted(pool, call, task, threads) for task in tasks]
         try:
             for future in futures:
@@ -82,8 +84,8 @@ def _answer(future: Future[Answer]) -> Answer | ModelError:
 
 
 @contextlib.contextmanager
-def _pool(engine: Engine, jobs: int | None) -> Iterator[tuple[Executor, int]]:
-    """An Executor, and how many threads each of its tasks may use: a slot of a cluster counts as one core."""
+def _pool(engine: Engine, jobs: int | None, tasks: int) -> Iterator[tuple[Executor, int]]:
+    """An Executor for so many tasks, and how many threads each may use: a slot of a cluster counts as one core."""
     name, address = engine.partition("=")[::2] if isinstance(engine, str) else ("", "")
     if isinstance(engine, str) and (name not in NAMES or ("=" in engine) != bool(address)):
         raise UsageError(f"there is no {engine!r}", f"write one of {', '.join(NAMES)}", op="engine")
@@ -97,7 +99,7 @@ def _pool(engine: Engine, jobs: int | None) -> Iterator[tuple[Executor, int]]:
     if not isinstance(engine, str):
         yield engine, 1
         return
-    count = jobs or cores()
+    count = max(1, min(jobs or cores(), tasks))
     start: Any = {"joblib": _joblib, "dask": _dask, "ray": _ray}[name]
     with start(address, count) as pool:
         yield pool, 1 if address else max(1, cores() // count)
@@ -118,30 +120,36 @@ def _import(name: str, extra: str) -> Any:
         ) from error
 
 
+def _ignore_interrupts() -> None:
+    """For workers: a terminal tells all processes of an interrupt, and the first of them ends the others."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 @contextlib.contextmanager
 def _joblib(_address: str, jobs: int) -> Iterator[Executor]:
     """Processes of this machine, which notice when one of them dies."""
     loky = _import("joblib.externals.loky", "engines")
-    deaf = {
-        "initializer": signal.signal,
-        "initargs": (signal.SIGINT, signal.SIG_IGN),
-    }  # it is for this process to act on
-    pool, done = loky.ProcessPoolExecutor(max_workers=jobs, **deaf), False
+    pool, done = loky.ProcessPoolExecutor(max_workers=jobs, initializer=_ignore_interrupts), False
     try:
         yield pool
         done = True
     finally:
-        pool.shutdown(wait=True, kill_workers=not done)
+        for worker in () if done else list(pool._processes.values()):  # shutdown(kill_workers=True) is for short queues
+            worker.terminate()
+        pool.shutdown(wait=True)
 
 
 @contextlib.contextmanager
 def _dask(address: str, jobs: int) -> Iterator[Executor]:
     """A cluster at an address, or one of processes of this machine that nobody else can reach."""
     distributed = _import("distributed", "engines")
-    local = {"n_workers": jobs, "threads_per_worker": 1, "host": "127.0.0.1", "dashboard_address": None}
+    local = {"n_workers": jobs, "threads_per_worker": 1, "host": HERE, "dashboard_address": f"{HERE}:0"}
+    quiet = {"silence_logs": logging.CRITICAL}  # what becomes of tasks says enough
     with _reached("dask", address):
-        client = distributed.Client(**({"address": address} if address else local), set_as_default=False)
+        client = distributed.Client(**({"address": address} if address else local | quiet), set_as_default=False)
     with client:
+        if not address:
+            client.run(_ignore_interrupts)
         yield client.get_executor(pure=False)
 
 
@@ -152,7 +160,11 @@ def _ray(address: str, jobs: int) -> Iterator[Executor]:
     if ray.is_initialized():
         raise UsageError("it runs already", "pass engine=RayExecutor(ray)", op="ray")
     with _reached("ray", address):
-        ray.init(**({"address": address} if address else {"num_cpus": jobs}), log_to_driver=False)
+        ray.init(
+            **({"address": address} if address else {"num_cpus": jobs}),
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+        )
     try:
         yield RayExecutor(ray)
     finally:

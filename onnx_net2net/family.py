@@ -142,7 +142,12 @@ def expand_all(
             teacher = os.path.abspath(model) if is_path else model
             tasks.append(Task(teacher, one, targets, member, output, verify, options, provenance))
         for task, found in zip(tasks, run_each(make, tasks, engine, jobs), strict=True):
-            yield found if not isinstance(found, ModelError) else replace(task.member, error=found)
+            if isinstance(found, ModelError):
+                yield replace(task.member, error=found)
+            elif found.output and output_dir is not None:
+                yield replace(found, output=Path(output_dir) / found.output.name)
+            else:
+                yield found
 
 
 def make(task: Task, threads: int | None) -> Member:
@@ -150,14 +155,15 @@ def make(task: Task, threads: int | None) -> Member:
     found = task.member
     try:
         made = expand(task.model, task.recipe, **task.targets)
-        found = replace(found, size=size_of(made.exact))
+        made.provenance = task.provenance
+        found = replace(found, size=size_of(made.lazy_exact))
         if task.verify and task.output and made.plan.random:
             raise UsageError(RANDOM, "save without verification (--no-verify)", op="init")
-        if task.verify and not made.plan.random:
-            found = replace(found, verdict=made.verify(threads=threads, **task.options))
-        if task.output and (found.verdict or not task.verify):
-            made.provenance = task.provenance
-            return replace(found, output=_write(made, *task.output))
+        with _written(made, task.output):
+            if task.verify and not made.plan.random:
+                found = replace(found, verdict=made.verify(threads=threads, **task.options))
+            if task.output and (found.verdict or not task.verify):
+                return replace(found, output=_write(made, *task.output))
     except Net2NetError as error:
         return replace(found, error=type(error)(str(error)))  # without the models that a traceback holds
     except MemoryError:
@@ -167,9 +173,20 @@ def make(task: Task, threads: int | None) -> Member:
     return found
 
 
+@contextlib.contextmanager
+def _written(made: Expansion, places: tuple[Path, Path] | None) -> Iterator[None]:
+    """A large student is written once, to its draft, and verified there."""
+    if places is None:
+        yield
+        return
+    output, draft = places
+    draft.mkdir(exist_ok=True)
+    with made.writing(draft / output.name):
+        yield
+
+
 def _write(made: Expansion, output: Path, draft: Path) -> Path:
     """Writes a student beside its place, and moves it there unless that was cancelled: the draft is then gone."""
-    draft.mkdir(exist_ok=True)
     written = made.save(draft / output.name, verify=False)
     for file in sorted(draft.iterdir(), key=lambda file: file == written):  # the model after its data
         os.replace(file, output.parent / file.name)

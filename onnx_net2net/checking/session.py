@@ -19,8 +19,8 @@ from typing import Any
 
 Job = dict[str, Any]
 """source, names, feeds, providers, optimise; rooted: whether source names files by their path below the root; threads:
-how many work on one node (None: one for each core); trace:
-whether to say where nodes ran; alone: whether to try it without any other provider first."""
+how many work on one node (None: one for each core); trace: whether to say where nodes ran; alone: whether to try it
+without any other provider first."""
 Reply = dict[str, Any]
 """values: outputs by sample, then by name; providers; if traced placed: (provider, operator, node), and alone: whether
 it went without any other provider; or error: its kind and its text."""

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from onnx_net2net.family import Member
 
+SAID = {True: "yes", False: "NO", None: "not verified"}
+
 
 @dataclass(frozen=True, slots=True)
 class Family:
@@ -150,13 +152,12 @@ def report(document: Mapping[str, Any]) -> list[RenderableType]:
     texts = {"teacher", "output", "reason"}
     table = table_of(*names, right=tuple(i for i, name in enumerate(names) if name not in texts))
     for row in rows:
-        table.add_row(*(_shown(name, row[name]) for name in names))
+        shown = {**row, "equivalent": SAID[row["equivalent"]] if row["code"] in (0, 1) else "failed"}
+        table.add_row(*(_shown(shown[name]) for name in names))
     return [table]
 
 
-def _shown(name: str, value: object) -> str:
-    if name == "equivalent":
-        return {True: "yes", False: "NO", None: "not verified"}[bool(value) if value is not None else None]
+def _shown(value: object) -> str:
     if value is None:
         return ""
     return f"{value:,}" if isinstance(value, int) else f"{value:.3g}" if isinstance(value, float) else str(value)

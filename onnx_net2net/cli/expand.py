@@ -41,8 +41,8 @@ def expand(files: tuple[str, ...], **given: Any) -> None:
     asked = {name: given[name] for name in ("target_params", "target_macs") if given[name] is not None}
     seed = {} if given["seed"] is None else {"seed": given["seed"]}
     if not choices and len(teachers) == 1 and many["output_dir"] is None:
-        for name in MANY:
-            alone(f"--{name} without --set", True, {name: many[name]})
+        for name in (name for name in MANY if many[name] is not None):
+            raise UsageError("it is for several students", "add --set, or --output-dir", op=f"--{name}")
         job.run("expand", **({"recipe": _with(recipe, seed)} if recipe else {}), **asked)
         return
     alone("--plan", job.plan, {"set": choices, **many})
