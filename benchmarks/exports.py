@@ -21,14 +21,15 @@ FACTOR = 2
 
 def main() -> None:
     print(f"Factor {FACTOR}; axes are those that weights carry, without positions of kernels.\n")
-    print("| model | exporter | nodes | free | uniform | pinned | growth | largest error | tolerance | pinned by |")
-    print("|---|---|---:|---:|---:|---:|---:|---:|---:|---|")
+    axes = " | ".join(("free", "filled", "uniform", "pinned"))
+    print(f"| model | exporter | nodes | {axes} | growth | largest error | tolerance | pinned by |")
+    print("|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---|")
     for name, row in rows().items():
         made = widen(export(name), factor=FACTOR)
         errors = compared(made)
         growth = parameters(made.exact) / parameters(made.teacher)
         pins = ", ".join(f"{operator} {count}" for operator, count in row["pins"].items())
-        axes = " | ".join(str(row[key]) for key in ("nodes", "free", "uniform", "pinned"))
+        axes = " | ".join(str(row[key]) for key in ("nodes", "free", "filled", "uniform", "pinned"))
         print(f"| {' | '.join(name.rsplit('.', 1))} | {axes} | {growth:.2f} | {errors} | {pins} |", flush=True)
 
 

@@ -5,18 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import overload
 
+import numpy as np
 from onnx import ModelProto
 from onnx.inliner import inline_local_functions
 
-from onnx_net2net.algebra.axes import Dim, Index, Maps, index, touches
+from onnx_net2net.algebra.axes import Dim, Index, index, touches
 from onnx_net2net.deepening.deepen import apply as insert_layers
 from onnx_net2net.inference.infer import infer
 from onnx_net2net.planning.plan import Plan, check_teacher
 from onnx_net2net.storage.model import AnyModel, LazyModel, proto_of, with_proto
 from onnx_net2net.widening.apply import apply as widen_axes
+from onnx_net2net.widening.rewrite import is_filler
 
 Image = Mapping[int, Index]
 """For each dimension that grew: the unit of the teacher's tensor that each of the student's units holds."""
+FILLER = -1
+"""In place of a unit of the teacher: there is none."""
 
 
 @overload
@@ -42,6 +46,8 @@ def start(model: AnyModel, step: Plan) -> AnyModel:
 def images(teacher: AnyModel, plan: Plan) -> dict[str, Image]:
     """Where each computed tensor of the teacher is in the student: in the tensor of its name, gathered like this.
 
+    Tensors that the student holds times a power of eta are left out.
+
     Raises:
         RequestError: If the plan was made for another model.
     """
@@ -50,10 +56,13 @@ def images(teacher: AnyModel, plan: Plan) -> dict[str, Image]:
     for i, step in enumerate(steps):
         base = start(model, step)
         check_teacher(step, base)
-        maps = step.maps
         inferred = infer(base)
-        computed = {name: dims for name, dims in inferred.dims.items() if name in inferred.graph.varying}
-        here = {name: _image(dims, maps) for name, dims in computed.items()}
+        fillings = [
+            inferred.axes[axis.name].filling for axis in step.axes if axis.filler and axis.name in inferred.axes
+        ]
+        scaled = {name for filling in fillings if filling is not None for name in filling.powers}
+        computed = {name: dims for name, dims in inferred.dims.items() if name in inferred.graph.varying - scaled}
+        here = {name: _image(dims, step) for name, dims in computed.items()}
         if found is None:
             found = here
         else:
@@ -63,10 +72,19 @@ def images(teacher: AnyModel, plan: Plan) -> dict[str, Image]:
     return found or {}
 
 
-def _image(dims: tuple[Dim, ...], maps: Maps) -> Image:
-    return {axis: index(dim, maps) for axis, dim in enumerate(dims) if touches(dim, maps)}
+def _image(dims: tuple[Dim, ...], step: Plan) -> Image:
+    maps = step.maps
+    grown = [(axis, dim) for axis, dim in enumerate(dims) if touches(dim, maps)]
+    return {axis: np.where(is_filler(dim, step), FILLER, index(dim, maps)) for axis, dim in grown}
 
 
 def _both(first: Image, second: Image) -> Image:
     """One image after another."""
-    return {**second, **{axis: units[second[axis]] if axis in second else units for axis, units in first.items()}}
+    return {
+        **second,
+        **{axis: _then(units, second[axis]) if axis in second else units for axis, units in first.items()},
+    }
+
+
+def _then(first: Index, second: Index) -> Index:
+    return np.where(second == FILLER, FILLER, first[second])

@@ -29,7 +29,7 @@ CNN = """net (float[N,3,8,8] image) => (float[N,4] scores) {
 }"""
 WEIGHTS = {"w1": (6, 3, 3, 3), "b1": (6,), "w2": (8, 6, 3, 3), "b2": (8,), "w3": (8, 5), "b3": (5,), "w4": (5, 4)}
 NORM = """net (float[2,3] x) => (float[2,4] y) {
-  h = MatMul(x, w1)  n = LayerNormalization(h, w2, w3)  m = MatMul(n, w4)  y = MatMul(m, w5)
+  h = MatMul(x, w1)  r = Relu(h)  n = LayerNormalization(r, w2, w3)  m = MatMul(n, w4)  y = MatMul(m, w5)
 }"""
 NORMED = {"w1": (3, 6), "w2": (6,), "w3": (6,), "w4": (6, 5), "w5": (5, 4)}
 MADE = CNN.replace("c1 =", "size = Constant<value = int64[1] {6}>()  b1 = ConstantOfShape(size)  c1 =").replace(

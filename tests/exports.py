@@ -114,7 +114,7 @@ def row(found: AxisMap) -> dict[str, Any]:
     statuses = Counter(info.status for info in infos)
     return {
         "nodes": len(found.graph.nodes),
-        **{status: statuses[status] for status in ("free", "uniform", "pinned")},
+        **{status: statuses[status] for status in ("free", "filled", "uniform", "pinned")},
         "pins": dict(sorted(pins.items())),
     }
 

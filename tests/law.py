@@ -22,9 +22,10 @@ from onnx_net2net.checking.runtime import as_source
 from onnx_net2net.inference.axis_map import AxisMap
 from onnx_net2net.inference.graph import Graph
 from onnx_net2net.inference.infer import infer
-from onnx_net2net.planning.plan import AxisPlan
+from onnx_net2net.planning.plan import AxisPlan, Plan
 from onnx_net2net.planning.planner import complete, draw_fractions
 from onnx_net2net.widening.apply import apply
+from onnx_net2net.widening.rewrite import is_filler
 
 Feeds = dict[str, np.ndarray[Any, Any]]
 
@@ -167,6 +168,21 @@ def gather(value: np.ndarray[Any, Any], dims: tuple[Dim, ...], maps: Maps) -> np
     for axis, dim in enumerate(dims):
         value = np.take(value, index(dim, maps), axis)
     return value
+
+
+def without_filler(
+    name: str, wanted: np.ndarray[Any, Any], given: np.ndarray[Any, Any], found: AxisMap, plan: Plan
+) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """What a widened tensor must hold and what it holds, but for filler; powers of eta are counted in."""
+    for axis in plan.axes:
+        filling = found.axes[axis.name].filling
+        if axis.filler and filling is not None:
+            wanted = wanted * axis.eta ** filling.powers.get(name, 0)
+            for place, dim in enumerate(found.dims[name]):
+                kept = ~is_filler(dim, plan, axis.name)
+                if not kept.all():
+                    wanted, given = (np.compress(kept, value, place) for value in (wanted, given))
+    return wanted, given
 
 
 def law(model: ModelProto, low: float = -2.0, high: float = 2.0, *, reference: bool = False) -> int:

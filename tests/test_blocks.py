@@ -13,8 +13,8 @@ import pytest
 from onnx import ModelProto, numpy_helper
 
 from onnx_net2net import Expansion, Plan, RequestError, deepen, inspect, verify
-from onnx_net2net.deepening.activations import view
 from onnx_net2net.inference.graph import Graph
+from onnx_net2net.inference.nodes import view
 from onnx_net2net.rules import all_rules
 from onnx_net2net.rules._registry import nowhere
 from tests.cases import CASES

@@ -17,9 +17,9 @@ from onnx_net2net.checking.inputs import draw
 from onnx_net2net.inference.axis_map import AxisMap
 from onnx_net2net.inference.infer import infer
 from onnx_net2net.io import digest
-from onnx_net2net.planning.plan import SPLITS, Split
+from onnx_net2net.planning.plan import SPLITS, Plan, Split
 from onnx_net2net.planning.planner import certify
-from tests.law import Feeds, run
+from tests.law import Feeds, run, without_filler
 from tests.networks import Recipe, build, recipes
 from tests.untouched import assert_untouched
 
@@ -64,7 +64,7 @@ def expand(teacher: ModelProto, ask: Ask) -> Expansion | None:
     widths: dict[str, int | str] = {}
     for place, more in ask.picks if free else ():
         info = free[place % len(free)]
-        widths[info.axis.name] = info.axis.size * (1 + more % 3) if info.uniform else info.axis.size + more
+        widths[info.axis.name] = info.axis.size * (1 + more % 3) if info.status == "uniform" else info.axis.size + more
     if not free or (ask.factor is None and not widths):
         return None
     try:
@@ -91,25 +91,25 @@ def examine(teacher: ModelProto, ask: Ask) -> Outcome:
         if deeper.plan.deepens:
             assert digest(deepen(teacher, plan=deeper.plan.to_json()).exact) == digest(deeper.exact)
             assert_untouched(teacher, deeper.exact, deeper.plan)
-            compare(found, deeper.exact, {}, outcome)
+            compare(found, deeper.exact, Plan(""), outcome)
     assert teacher.SerializeToString() == before
     return outcome
 
 
 def examine_wide(found: AxisMap, made: Expansion, outcome: Outcome) -> None:
     """Certificate, bytes, what is untouched, all tensors, and the program's own verification."""
-    certify(found, made.plan.maps)
+    certify(found, made.plan.maps, {axis.name: axis.filler for axis in made.plan.axes if axis.filler})
     again = widen(made.teacher, plan=made.plan.to_json())
     assert digest(again.model) == digest(made.model) == digest(made.exact)
     numbered = {s.node for s in made.plan.sizes if s.instead_of}
     assert_untouched(without(made.teacher, numbered), without(made.exact, numbered), made.plan)
     outcome.widened = len(made.plan.axes)
-    outcome.tensors = compare(found, made.exact, made.plan.maps, outcome)
+    outcome.tensors = compare(found, made.exact, made.plan, outcome)
     verdict = made.verify(samples=2)
     assert verdict or WEAK in verdict.reason, verdict.reason
 
 
-def compare(found: AxisMap, student: ModelProto, maps: Maps, outcome: Outcome) -> int:
+def compare(found: AxisMap, student: ModelProto, plan: Plan, outcome: Outcome) -> int:
     """Compares every float tensor of the teacher with the student's; returns how many."""
     graph = found.graph
     rng = np.random.default_rng(3)
@@ -124,8 +124,9 @@ def compare(found: AxisMap, student: ModelProto, maps: Maps, outcome: Outcome) -
     after = run(exposed(student, names), feeds, names, optimise=before is not plain)
     others = [plain, run(*nudged(teacher, feeds), names, optimise=before is not plain)]
     for name in names:
-        wanted = gathered(before[name], found.dims[name], maps)
+        wanted = gathered(before[name], found.dims[name], plan.maps)
         assert after[name].shape == wanted.shape, (name, after[name].shape, wanted.shape)
+        wanted, after[name] = without_filler(name, wanted, after[name], found, plan)
         assert np.isfinite(wanted).all(), f"{name}: the teacher gives NaN or Inf"
         scale = float(np.abs(wanted).max(initial=0))
         noise = max(float(np.abs(other[name] - before[name]).max(initial=0)) for other in others)

@@ -489,3 +489,29 @@ def test_what_is_only_looked_at_for_its_type_makes_no_ties() -> None:
     )
     growth = Growth(teacher, widen(teacher, factor=2).plan, initializers(teacher))
     assert growth.optimizer({"w": {"exp_avg": np.ones((3, 6), np.float32)}})[1] == {}
+
+
+NORMED = """(float[2,3] x) => (float[2,4] y) <float[3,8] a, float[8] n.weight, float[8] n.bias, float[8,6] b, float[6,8] c,
+ float[8] m.weight, float[8,4] head, float eps = {0.3}, float two = {2.0}>
+{ p = MatMul(x, a)  q = LayerNormalization(p, n.weight, n.bias)  r = MatMul(q, b)  s = Tanh(r)  t = MatMul(s, c)  u = Add(p, t)
+  m = ReduceMean<axes=[-1]>(u)  k = Sub(u, m)  d = Pow(k, two)  v = ReduceMean<axes=[-1]>(d)  e = Add(v, eps)  f = Sqrt(e)
+  g = Div(k, f)  w = Mul(g, m.weight)  y = MatMul(w, head) }"""
+
+
+def test_a_checkpoint_grows_with_filler() -> None:
+    teacher = model_of(NORMED)
+    made = widen(teacher, factor=1.5)
+    assert {axis.old: axis.filler for axis in made.plan.axes} == {8: 4, 6: 0}
+    held = initializers(teacher)
+    weights = {name: value for name, value in held.items() if value.ndim}
+    state, report = expand_checkpoint(teacher, made.plan, weights)
+    alike(state, {name: value for name, value in initializers(made.model).items() if value.ndim})
+    assert report.constants == pytest.approx({"LayerNormalization 'q' epsilon": 1e-5 / 1.5, "Add 'e' 1": 0.3 / 1.5})
+    growth = Growth(teacher, made.plan, weights)
+    moments = {name: {"exp_avg": value, "step": 3} for name, value in weights.items()}
+    grown, inexact = growth.optimizer(moments)
+    assert inexact.keys() == weights.keys()
+    assert grown["head"]["exp_avg"].shape == (12, 4)
+    assert "has filler" in inexact["head"]
+    with pytest.raises(RequestError, match="has filler"):
+        growth.optimizer(moments, strict=True)

@@ -177,7 +177,7 @@ def test_channels_grow_by_the_factor_and_not_by_its_square() -> None:
 def test_uniform_axes_grow_by_whole_multiples_only() -> None:
     normed = fill(
         parse("""(float[2,6] x) => (float[2,4] y) <float[6,8] w1, float[8] s, float[8] b, float[8,4] w2>
-        { h = MatMul(x, w1) n = LayerNormalization(h, s, b) y = MatMul(n, w2) }""")
+        { h = MatMul(x, w1) r = Relu(h) n = LayerNormalization(r, s, b) y = MatMul(n, w2) }""")
     )
     made = widen(normed, factor=1.5)
     assert not made.plan.axes

@@ -60,6 +60,7 @@ def _initializers(teacher: ModelProto, student: ModelProto, plan: Plan) -> None:
 def _nodes(teacher: ModelProto, student: ModelProto, plan: Plan) -> None:
     """The teacher's nodes stand in the student in their order, but for inputs and sizes the plan rewrites."""
     slots = {use for c in plan.constants for use in c.uses} | {(s.node, s.where) for s in plan.sizes}
+    slots |= {(n.node, n.where) for n in plan.numbers}
     slots |= {(s.node, s.instead_of) for s in plan.sizes if s.instead_of}
     dropped = {c.source for c in plan.constants} | {t.name for t in teacher.graph.initializer}
     inserted = _inserted(plan)  # all that is new reads something new, and nothing else does

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from onnx_net2net.algebra.filler import Fill
 from onnx_net2net.algebra.unify import UNIT, Term
 from onnx_net2net.errors import Declined
 
@@ -62,10 +63,19 @@ class Contract:
 
 @dataclass(frozen=True, slots=True)
 class Uniform:
-    """Statistics are taken over ``over``: every unit needs equally many copies."""
+    """Statistics are taken over ``over``: every unit needs equally many copies.
+
+    Attributes:
+        over: The term; it belongs to the first input.
+        reason: What is taken over it.
+        fills: What filler may hold, the one to prefer first; none for whole multiples only.
+        epsilon: The attribute that holds what is added to a variance, and what it is if left out.
+    """
 
     over: Term
     reason: str
+    fills: tuple[Fill, ...] = ()
+    epsilon: tuple[str, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -231,6 +231,7 @@ def judge(name: str, node: NodeProto, columns: Sequence[Column], image: Image | 
         if a.shape != np.shape(b):
             infinite = float("inf")
             return result(infinite, infinite, 0.0, f"its shape is {list(np.shape(b))}, not {list(a.shape)}")
+    wanted, noisy, theirs = ([_copies(value, image or {}) for value in column] for column in (wanted, noisy, theirs))
     pairs = list(zip(wanted, theirs, noisy, strict=True))
     errors = [_error(a, np.asarray(b, np.float64)) for a, b, _ in pairs]
     noise = max((_error(a, c)[1] for a, _, c in pairs if np.isfinite(c).all()), default=0.0)
@@ -252,6 +253,14 @@ def gathered(value: Array, image: Image) -> Array:
     """What the student must hold."""
     for axis, units in image.items():
         value = np.take(value, units, axis)
+    return value
+
+
+def _copies(value: Array, image: Image) -> Array:
+    """What the student holds of the teacher's units, without filler."""
+    for axis, units in image.items():
+        if units.min(initial=0) < 0:
+            value = np.compress(units >= 0, value, axis)
     return value
 
 

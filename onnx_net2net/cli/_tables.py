@@ -28,7 +28,7 @@ SHOWN = 3
 """Names or reasons that are listed before the rest is counted."""
 WIDE = 1000
 """Columns where no terminal sets a limit, so that names stay whole in pipes and files."""
-STYLES = {"free": "green", "uniform": "yellow", "pinned": "dim"}
+STYLES = {"free": "green", "filled": "green", "uniform": "yellow", "pinned": "dim"}
 
 
 def finite(value: Any) -> Any:
@@ -244,6 +244,7 @@ def growth_report(document: Mapping[str, Any], detailed: bool) -> list[Renderabl
         lines.append(f"new {added['tensor']} {list(added['shape'])}: a {added['kind']} after {added['after']}")
     for node, sizes in document["sizes"].items():
         lines += [f"size {node}: {', '.join(map(str, sizes))}"] if detailed else []
+    lines += [f"constant {node}: {value:.9g}" for node, value in document["constants"].items()]
     for name, why in document["kept"].items():
         lines += [f"kept {name}: {why}"] if detailed else []
     lines += [Text(f"inexact optimizer state of {name}: {why}", "yellow") for name, why in document["inexact"].items()]

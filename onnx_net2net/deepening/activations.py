@@ -8,10 +8,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from onnx_net2net.algebra.facts import Node
 from onnx_net2net.errors import Declined
 from onnx_net2net.inference.graph import Graph
-from onnx_net2net.inference.proto import attributes
+from onnx_net2net.inference.nodes import view
 
 MOST = 16
 """Nodes of an activation at most."""
@@ -32,26 +31,6 @@ class Activation:
     nodes: frozenset[int]
     repeatable: bool
     idempotent: bool
-
-
-def view(graph: Graph, i: int) -> Node:
-    """What a rule may see of a node when it is asked for values rather than axes.
-
-    Raises:
-        Declined: If the node's attributes are not those of its operator.
-    """
-    proto = graph.nodes[i]
-    graph.check_attributes(proto)
-    return Node(
-        proto.op_type,
-        graph.opset(proto.domain),
-        attributes(proto),
-        [() if name else None for name in proto.input],
-        [()],
-        proto.domain,
-        lambda slot: graph.small_value(proto.input[slot]) if proto.input[slot] else None,
-        frozenset(slot for slot, name in enumerate(proto.input) if name in graph.constants),
-    )
 
 
 def is_idempotent(graph: Graph, i: int) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from onnx_net2net.algebra.axes import Axis, Dim
+from onnx_net2net.algebra.filler import Content, Contents, Fill
 from onnx_net2net.inference.graph import Graph
 
 Slot = tuple[int, int]
@@ -70,9 +71,45 @@ class Claim:
         return self.depends if self.dim is None else (*self.depends, self.dim)
 
 
+@dataclass(frozen=True, slots=True)
+class Statistic:
+    """A statistic that a node takes over ``over``, a term of its first input; see `facts.Uniform`.
+
+    Where copies do not change it, as for a maximum, filler has to hold copies.
+    """
+
+    node: int
+    over: Dim
+    blame: Blame
+    fills: tuple[Fill, ...] = ()
+    epsilon: tuple[str, float] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Filling:
+    """How an axis under statistics grows by more than whole multiples: what filler holds, and powers of eta.
+
+    Attributes:
+        contents: What is known of the filler of each tensor that carries the axis.
+        fills: The filler of constants that holds something else than copies: use -> (dimension, content).
+        scales: The powers of eta that constants are multiplied by.
+        powers: The powers of eta by which computed tensors are larger than the teacher's.
+        numbers: (node, attribute, its value, power): numbers in attributes, and their powers of eta.
+    """
+
+    contents: dict[str, Contents]
+    fills: dict[Slot, tuple[int, Content]]
+    scales: dict[Slot, float]
+    powers: dict[str, float]
+    numbers: tuple[tuple[int, str, float, float], ...]
+
+
 @dataclass(slots=True)
 class AxisInfo:
-    """An axis of the model, and what is known of it; the size of a dynamic one is a trial size."""
+    """An axis of the model, and what is known of it; the size of a dynamic one is a trial size.
+
+    ``filling`` is how one under statistics grows to any size, ``unfilled`` why it cannot.
+    """
 
     axis: Axis
     pins: list[Blame] = field(default_factory=list)
@@ -83,17 +120,23 @@ class AxisInfo:
     contracted_by: list[str] = field(default_factory=list)
     dynamic: bool = False
     idempotent: list[Blame] = field(default_factory=list)
+    filling: Filling | None = None
+    unfilled: str = ""
 
     @property
     def status(self) -> str:
-        """``free`` (any size), ``uniform`` (whole multiples) or ``pinned``."""
-        return "pinned" if self.pins else "uniform" if self.uniform else "free"
+        """``free`` or ``filled`` (any size, the latter with filler), ``uniform`` (whole multiples) or ``pinned``."""
+        if self.pins or not self.uniform:
+            return "pinned" if self.pins else "free"
+        return "uniform" if self.filling is None else "filled"
 
     @property
     def reason(self) -> str:
-        """The first blame, and how many more there are."""
+        """The first blame, and how many more there are; and why there can be no filler."""
         blames = [str(blame) for blame in self.pins or self.uniform]
-        return blames[0] + (f" (and {len(blames) - 1} more)" if len(blames) > 1 else "") if blames else ""
+        more = f" (and {len(blames) - 1} more)" if len(blames) > 1 else ""
+        unfilled = f"; {self.unfilled}" if self.status == "uniform" and self.unfilled else ""
+        return blames[0] + more + unfilled if blames else ""
 
 
 @dataclass(slots=True)
@@ -106,7 +149,9 @@ class AxisMap:
         dims: The term of each dimension of each computed tensor.
         uses: The same for each constant, at each place that uses it.
         scaled: Where constants absorb fractions.
-        uniform: Terms whose units all need equally many copies.
+        uniform: Statistics over terms whose units all need equally many copies.
+        idempotent: Statistics that copies do not change.
+        contracted: Terms that are summed away: by (node, input slot), the dimension and the term.
         written: Sizes written down in the graph.
         equations: All equations, for the certificate.
         ties: Shared weights that had to be kept apart, with the nodes.
@@ -120,7 +165,9 @@ class AxisMap:
     dims: dict[str, tuple[Dim, ...]]
     uses: dict[Slot, tuple[Dim, ...]]
     scaled: list[Scaled] = field(default_factory=list)
-    uniform: list[tuple[Dim, Blame]] = field(default_factory=list)
+    uniform: list[Statistic] = field(default_factory=list)
+    idempotent: list[Statistic] = field(default_factory=list)
+    contracted: dict[Slot, list[tuple[int, Dim]]] = field(default_factory=dict)
     written: list[Written] = field(default_factory=list)
     equations: list[tuple[Dim, Dim, str]] = field(default_factory=list)
     ties: list[str] = field(default_factory=list)

@@ -9,9 +9,10 @@ import numpy as np
 
 from onnx_net2net.algebra.axes import Axis, Dim, Prod, Sum, atoms
 from onnx_net2net.algebra.facts import Contract, Equal, Fact, Idempotent, Size, Terms, Uniform, terms_of
+from onnx_net2net.algebra.filler import Fill
 from onnx_net2net.algebra.unify import Atom, Product, Solver, Term
 from onnx_net2net.inference.absorb import locate
-from onnx_net2net.inference.axis_map import AxisInfo, AxisMap, Blame, Claim, Scaled, Slot, Written
+from onnx_net2net.inference.axis_map import AxisInfo, AxisMap, Blame, Claim, Scaled, Slot, Statistic, Written
 from onnx_net2net.inference.follow import Follower
 from onnx_net2net.inference.graph import Graph
 from onnx_net2net.inference.proto import label
@@ -186,18 +187,22 @@ class Freezer:
             into.equations.append((self._raw(fact.left), self._raw(fact.right), self.labels[i]))
         elif isinstance(fact, Uniform):
             blame = Blame(self.labels[i], fact.reason)
-            into.uniform.append((self._dim(fact.over), blame))
-            for axis in atoms(into.uniform[-1][0]):
+            into.uniform.append(Statistic(i, self._dim(fact.over), blame, fact.fills, fact.epsilon))
+            for axis in atoms(into.uniform[-1].over):
                 into.axes[axis.name].uniform.append(blame)
         elif isinstance(fact, Idempotent):
-            for axis in atoms(self._dim(fact.over)):
-                into.axes[axis.name].idempotent.append(Blame(self.labels[i], "takes the largest over it"))
+            blame = Blame(self.labels[i], "takes the largest over it")
+            into.idempotent.append(Statistic(i, self._dim(fact.over), blame, (Fill("copy"),)))
+            for axis in atoms(into.idempotent[-1].over):
+                into.axes[axis.name].idempotent.append(blame)
         elif isinstance(fact, Size):
             entries = tuple((place, self._dim(term), sign) for place, term, sign in fact.entries)
             into.written.append(Written(i, fact.where, entries, fact.fill, fact.instead_of))
         elif isinstance(fact, Contract):
             for axis in atoms(self._dim(fact.over)):
                 into.axes[axis.name].contracted_by.append(self.labels[i])
+            for operand in fact.operands:
+                into.contracted.setdefault((i, operand.slot), []).append((operand.axis, self._dim(operand.over)))
             if k in self.places:
                 place = self.places[k]
                 before, over, after = self._dims((place.operand.before, place.operand.over, place.operand.after))

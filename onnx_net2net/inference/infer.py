@@ -17,6 +17,7 @@ from onnx_net2net.algebra.unify import Solver, Term, fresh
 from onnx_net2net.errors import Declined, ModelError, SizeMismatch
 from onnx_net2net.inference.absorb import locate
 from onnx_net2net.inference.axis_map import AxisInfo, AxisMap, Blame, Claim, Slot
+from onnx_net2net.inference.filler import fill_up
 from onnx_net2net.inference.follow import REASON, Follower
 from onnx_net2net.inference.freeze import Freezer
 from onnx_net2net.inference.graph import Graph
@@ -55,6 +56,7 @@ def infer(model: AnyModel, *, borders: bool = True) -> AxisMap:
     if keys:
         _pin_what_differs(solved[0], solved[1:])
     _pin_claims(solved[0])
+    fill_up(solved[0])
     return solved[0]
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto
 
 from onnx_net2net.algebra.axes import Axis, Dim, Maps, Prod, Sum
+from onnx_net2net.algebra.filler import CONTENTS, Content
 from onnx_net2net.errors import RequestError
 from onnx_net2net.inference.proto import skeleton
 from onnx_net2net.storage.model import AnyModel, proto_of
@@ -47,6 +49,7 @@ class AxisPlan:
         new: Units in the student.
         map: For each unit of the student the unit of the teacher that it copies.
         fractions: For each unit of the student its share of that unit; shares of one unit sum to one.
+        filler: How many of the last units are filler: they stand for no unit, and their shares are zero.
     """
 
     name: str
@@ -54,6 +57,27 @@ class AxisPlan:
     new: int
     map: tuple[int, ...]
     fractions: tuple[float, ...]
+    filler: int = 0
+
+    @property
+    def eta(self) -> float:
+        """The root of the part of the units that are no filler."""
+        return math.sqrt((self.new - self.filler) / self.new) if self.filler else 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class FillPlan:
+    """Filler of a constant that holds something else than copies.
+
+    Attributes:
+        axis: The dimension of the constant.
+        over: The axis whose filler it is.
+        content: ``zero``, or ``mean``: the mean over all units.
+    """
+
+    axis: int
+    over: str
+    content: Content
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +105,8 @@ class ConstantPlan:
         uses: (node, input slot) of the teacher's graph that read it.
         dims: The term of each dimension, along which the source is gathered.
         splits: Dimensions that are scaled by fractions.
+        fills: Filler that holds something else than copies.
+        scale: A factor for all of it.
     """
 
     source: str
@@ -88,6 +114,8 @@ class ConstantPlan:
     uses: tuple[tuple[int, int], ...]
     dims: tuple[Dim, ...]
     splits: tuple[SplitPlan, ...]
+    fills: tuple[FillPlan, ...] = ()
+    scale: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +137,15 @@ class SizePlan:
     scalar: bool = False
     name: str = ""
     instead_of: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class NumberPlan:
+    """A number in an attribute of a node, given by its position in the teacher's graph."""
+
+    node: int
+    where: str
+    value: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +230,7 @@ class Plan:
         inlined: Whether the calls of local functions are inlined first, as an axis has to pass through one.
         blocks: Copies of residual blocks.
         init: What copied units start as: copies, or random numbers (``random-pad``), a baseline that is not exact.
+        numbers: Rewritten numbers in attributes.
         then: Plans for the student that this one makes, each for what the one before it makes.
     """
 
@@ -209,6 +247,7 @@ class Plan:
     inlined: bool = False
     blocks: tuple[BlockCopy, ...] = ()
     init: Init = "exact"
+    numbers: tuple[NumberPlan, ...] = ()
     then: tuple[Plan, ...] = ()
 
     @property
@@ -309,12 +348,13 @@ def _encode(value: Any) -> Any:
 
 
 def _decode_plan(given: dict[str, Any]) -> Plan:
-    body = {"blocks": [], "then": [], **given}
+    body = {"blocks": [], "numbers": [], "then": [], **given}
     lists: dict[str, Callable[[Any], Any]] = {
         "axes": _decode_axis,
         "constants": _decode_constant,
         "sizes": lambda item: SizePlan(**{**item, "values": tuple(item["values"])}),
         "shapes": lambda item: (str(item[0]), tuple(item[1])),
+        "numbers": lambda item: NumberPlan(**item),
         "layers": _decode_layer,
         "blocks": _decode_block,
         "cloned": str,
@@ -335,6 +375,7 @@ def _decode_dim(item: dict[str, Any]) -> Dim:
 
 
 def _decode_axis(item: dict[str, Any]) -> AxisPlan:
+    _check("whole number", int, item.get("filler", 0))
     return AxisPlan(**{**item, "map": tuple(item["map"]), "fractions": tuple(item["fractions"])})
 
 
@@ -345,7 +386,12 @@ def _decode_split(item: dict[str, Any]) -> SplitPlan:
 def _decode_constant(item: dict[str, Any]) -> ConstantPlan:
     uses = tuple((i, slot) for i, slot in item["uses"])
     dims, splits = tuple(map(_decode_dim, item["dims"])), tuple(map(_decode_split, item["splits"]))
-    return ConstantPlan(item["source"], item["name"], uses, dims, splits)
+    fills = tuple(FillPlan(**fill) for fill in item.get("fills", ()))
+    if any(fill.content not in CONTENTS for fill in fills):
+        raise ValueError("filler has no such content")
+    scale = item.get("scale", 1.0)
+    _check("number", float, scale)
+    return ConstantPlan(item["source"], item["name"], uses, dims, splits, fills, scale)
 
 
 def _decode_layer(item: dict[str, Any]) -> Layer:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from onnx_net2net.algebra.axes import Axis, Dim, Index, Maps, index, new_size, size, substitute, touches
 from onnx_net2net.errors import ModelError, RequestError
-from onnx_net2net.inference.axis_map import AxisMap, Slot, Written
+from onnx_net2net.inference.axis_map import AxisMap, Filling, Slot, Written
 from onnx_net2net.inference.graph import Graph
 from onnx_net2net.inference.recompute import broken
 from onnx_net2net.planning.names import Names
@@ -19,7 +19,9 @@ from onnx_net2net.planning.plan import (
     KEPT,
     AxisPlan,
     ConstantPlan,
+    FillPlan,
     Init,
+    NumberPlan,
     Plan,
     SizePlan,
     Split,
@@ -54,9 +56,11 @@ def plan_widening(
     for name, info in found.axes.items():
         if name in sizes:
             rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
-            chosen = draw_map(info.axis.size, sizes[name], rng, uniform=bool(info.uniform))
-            shares = draw_fractions(chosen, info.axis.size, split, rng)
-            axes.append(AxisPlan(name, info.axis.size, sizes[name], tuple(chosen.tolist()), tuple(shares.tolist())))
+            old, new = info.axis.size, sizes[name]
+            filler = new % old if info.filling is not None else 0
+            chosen = draw_map(old, new, rng, uniform=bool(info.uniform))
+            shares = draw_fractions(chosen, old, split, rng, filler)
+            axes.append(AxisPlan(name, old, new, tuple(chosen.tolist()), tuple(shares.tolist()), filler))
     return complete(found, tuple(axes), seed=seed, split=split, noise=noise, init=init)
 
 
@@ -76,8 +80,9 @@ def complete(
     """
     _check_axes(found, axes)
     maps = {axis.name: np.asarray(axis.map, np.int64) for axis in axes}
-    certify(found, maps)
-    constants, cloned = _Constants(found, maps).plan()
+    filled = [axis for axis in axes if axis.filler]
+    certify(found, maps, {axis.name: axis.filler for axis in filled})
+    constants, cloned = _Constants(found, maps, filled).plan()
     sizes = _sizes(found, maps)
     taken = {name for c in constants for name in (c.name, c.source)}
     return Plan(
@@ -92,6 +97,7 @@ def complete(
         (),
         tuple(dict.fromkeys([*cloned, *found.ties])) if axes else (),
         init=init,
+        numbers=_numbers(found, filled),
     )
 
 
@@ -101,7 +107,8 @@ def _check_axes(found: AxisMap, axes: tuple[AxisPlan, ...]) -> None:
         raise RequestError("it names an axis twice", "make it again with --plan-out", op="plan")
     for axis in axes:
         info = found.axes.get(axis.name)
-        consistent = axis.new == len(axis.map) == len(axis.fractions)
+        shares = axis.fractions[axis.new - axis.filler :] if 0 <= axis.filler < axis.new else (1.0,)
+        consistent = axis.new == len(axis.map) == len(axis.fractions) and not any(shares)
         if not consistent or (info is not None and info.axis.size != axis.old):
             wrong = "its sizes contradict its map, its fractions or the model"
             raise RequestError(wrong, "make the plan again with --plan-out", op="plan", tensor=axis.name)
@@ -116,8 +123,10 @@ def draw_map(n: int, q: int, rng: np.random.Generator, *, uniform: bool) -> Inde
     return np.concatenate([np.arange(n, dtype=np.int64), rest])
 
 
-def draw_fractions(chosen: Index, n: int, split: Split, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Shares that sum to one over the copies of each unit.
+def draw_fractions(
+    chosen: Index, n: int, split: Split, rng: np.random.Generator, filler: int = 0
+) -> NDArray[np.float64]:
+    """Shares that sum to one over the copies of each unit; the last ``filler`` units get none.
 
     ``even``: all alike, as in the paper. ``first``: the original keeps all. ``uneven`` and ``scatter``:
     random and positive; copies that share a unit get between a third and three times each other's share.
@@ -128,11 +137,17 @@ def draw_fractions(chosen: Index, n: int, split: Split, rng: np.random.Generator
         weights = (np.arange(len(chosen)) < n).astype(np.float64)
     else:
         weights = rng.uniform(0.5, 1.5, len(chosen))
+    weights[len(chosen) - filler :] = 0
     return np.asarray(weights / np.bincount(chosen, weights, minlength=n)[chosen])
 
 
-def certify(found: AxisMap, maps: Maps) -> int:
+def certify(found: AxisMap, maps: Maps, filler: Mapping[str, int] | None = None) -> int:
     """Checks ``index(left) == index(right)`` for every equation, and every role, under the chosen maps.
+
+    Args:
+        found: The teacher's axes.
+        maps: The maps.
+        filler: How many of the last units of an axis are filler.
 
     Returns:
         How many equations a map touched.
@@ -157,11 +172,7 @@ def certify(found: AxisMap, maps: Maps) -> int:
             proved += 1
             if a is not b and not _equal(a, b, maps):
                 raise RequestError(f"the maps break an equation of {node}", "report this as a bug", op="certificate")
-    for dim, blame in found.uniform:
-        if touches(dim, maps) and len(set(np.bincount(index(dim, maps), minlength=size(dim)).tolist())) > 1:
-            raise RequestError(
-                f"units get unequally many copies under {blame}", "use a whole multiple", op="certificate"
-            )
+    _certify_statistics(found, maps, filler or {})
     for claim in broken(found, {name: len(chosen) for name, chosen in maps.items()}):
         wrong = f"{claim.node}: a size that the model computes does not follow"
         raise RequestError(wrong, "choose other sizes", op="certificate", tensor=claim.tensor)
@@ -171,6 +182,19 @@ def certify(found: AxisMap, maps: Maps) -> int:
 def _equal(left: Dim, right: Dim, maps: Maps) -> bool:
     """Whether two terms gather alike."""
     return new_size(left, maps) == new_size(right, maps) and np.array_equal(index(left, maps), index(right, maps))
+
+
+def _certify_statistics(found: AxisMap, maps: Maps, filler: Mapping[str, int]) -> None:
+    """Checks that units under statistics get equally many copies, filler left out where it is understood."""
+    for name in filler:
+        if found.axes[name].filling is None:
+            raise RequestError("it cannot have filler", "use a whole multiple", op="axis", tensor=name)
+    copied = {name: chosen[: len(chosen) - filler.get(name, 0)] for name, chosen in maps.items()}
+    for s in found.uniform:
+        if touches(s.over, maps) and len(set(np.bincount(index(s.over, copied), minlength=size(s.over)).tolist())) > 1:
+            raise RequestError(
+                f"units get unequally many copies under {s.blame}", "use a whole multiple", op="certificate"
+            )
 
 
 def _trim(left: Dim, right: Dim) -> tuple[Dim, Dim]:
@@ -186,18 +210,25 @@ def _trim(left: Dim, right: Dim) -> tuple[Dim, Dim]:
     return kind(tuple(a)), kind(tuple(b))
 
 
-Version = tuple[tuple[Dim, ...], tuple[SplitPlan, ...]]
-"""What distinguishes the versions of one constant: its terms, and how it is split."""
+Version = tuple[tuple[Dim, ...], tuple[SplitPlan, ...], tuple[FillPlan, ...], float]
+"""What distinguishes the versions of one constant: its terms, how it is split, its filler, and a factor."""
 
 
 class _Constants:
     """Groups the uses of constants by what they need, so that what was shared stays shared."""
 
-    def __init__(self, found: AxisMap, maps: Maps) -> None:
+    def __init__(self, found: AxisMap, maps: Maps, filled: Sequence[AxisPlan] = ()) -> None:
         self.found = found
         self.graph = found.graph
         self.maps = maps
         self.elsewhere = frozenset(found.graph.outputs).union(*found.graph.captured)
+        self.fills: dict[Slot, list[FillPlan]] = {}
+        self.factors: dict[Slot, float] = {}
+        for axis, filling in _fillings(found, filled):
+            for use, (place, content) in filling.fills.items():
+                self.fills.setdefault(use, []).append(FillPlan(place, axis.name, content))
+            for use, power in filling.scales.items():
+                self.factors[use] = self.factors.get(use, 1.0) * axis.eta**power
         self.scaled: dict[Slot, list[SplitPlan]] = {}
         for s in found.scaled:
             if touches(s.over, maps):
@@ -211,8 +242,9 @@ class _Constants:
         groups: dict[str, dict[Version | None, list[Slot]]] = {}
         for use, dims in self.found.uses.items():
             plain = tuple(self._plain(dim) for dim in dims)
-            key = (plain, tuple(self.scaled.get(use, ())))
-            changed = any(touches(dim, self.maps) for dim in plain) or key[1]
+            fills, factor = tuple(self.fills.get(use, ())), self.factors.get(use, 1.0)
+            key = (plain, tuple(self.scaled.get(use, ())), fills, factor)
+            changed = any(touches(dim, self.maps) for dim in plain) or key[1] or factor != 1
             tensor = self.graph.tensor(use)
             groups.setdefault(tensor, {}).setdefault(key if changed else None, []).append(use)
         plans, cloned = [], []
@@ -239,6 +271,23 @@ class _Constants:
     def _is_shared_weight(self, tensor: str) -> bool:
         shape = self.graph.shape(tensor) or ()
         return self.graph.is_weight(tensor) and sum(n > 1 for n in shape) > 1
+
+
+def _fillings(found: AxisMap, filled: Iterable[AxisPlan]) -> Iterator[tuple[AxisPlan, Filling]]:
+    """How each axis that has filler is filled."""
+    for axis in filled:
+        filling = found.axes[axis.name].filling
+        if filling is not None:
+            yield axis, filling
+
+
+def _numbers(found: AxisMap, filled: Iterable[AxisPlan]) -> tuple[NumberPlan, ...]:
+    """Numbers in attributes that take on a power of eta."""
+    values: dict[tuple[int, str], float] = {}
+    for axis, filling in _fillings(found, filled):
+        for node, where, value, power in filling.numbers:
+            values[node, where] = values.get((node, where), value) * axis.eta**power
+    return tuple(NumberPlan(node, where, value) for (node, where), value in sorted(values.items()))
 
 
 def _sizes(found: AxisMap, maps: Maps) -> list[SizePlan]:

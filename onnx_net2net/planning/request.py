@@ -211,17 +211,20 @@ def _balance(found: AxisMap, wanted: dict[str, int], named: set[str], skipped: d
     Dropping an axis can unbalance other constraints on it, so they get another turn, the first of all first.
     """
     places: dict[str, list[int]] = {}
-    for k, (dim, _) in enumerate(found.uniform):
-        for axis in atoms(dim):
+    for k, statistic in enumerate(found.uniform):
+        for axis in atoms(statistic.over):
             places.setdefault(axis.name, []).append(k)
     pending = list(range(len(found.uniform)))
     while pending:
-        dim, blame = found.uniform[heappop(pending)]
+        statistic = found.uniform[heappop(pending)]
+        if isinstance(statistic.over, Axis) and found.axes[statistic.over.name].filling is not None:
+            continue
         try:
-            _multiple(dim, wanted)
+            _multiple(statistic.over, wanted)
         except ValueError as error:
-            reason = f"{blame}, so {error}"
-            for name in _drop(found, [dim], reason, "ask for a whole multiple", wanted, named, skipped):
+            lost = [found.axes[axis.name].unfilled for axis in atoms(statistic.over) if _grows(found, axis, wanted)]
+            reason = f"{statistic.blame}, so {error}" + (f"; {lost[0]}" if lost and lost[0] else "")
+            for name in _drop(found, [statistic.over], reason, "ask for a whole multiple", wanted, named, skipped):
                 for k in places[name]:
                     heappush(pending, k)
 

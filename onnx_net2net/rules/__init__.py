@@ -23,6 +23,7 @@ from onnx_net2net.rules import (  # noqa: F401  # importing a family registers i
     shapes,
     spectral,
     subscripts,
+    sums,
     values,
     work,
 )

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from onnx_net2net.algebra.facts import Fact, Node, Pin, terms_of
+from onnx_net2net.algebra.filler import Form
 from onnx_net2net.algebra.spec import parse
 from onnx_net2net.algebra.unify import Atom
 
@@ -19,11 +20,16 @@ Passes = Callable[[Mapping[str, Any], int, int], int]
 Follow = Literal["", "each", "fills", "folds", "moves", "product"]
 Cost = Callable[[list[tuple[int, ...]], list[tuple[int, ...]]], int]
 Vanishes = Callable[[Node], list[tuple[int, ...]]]
+Shapes = Callable[[Node], Form | None]
 
 
 def nowhere(node: Node) -> list[tuple[int, ...]]:
     """The answer of an operator that zeros do not make zero."""
     return []
+
+
+def shapeless(node: Node) -> None:
+    """The answer of an operator that is no sum of products of powers of its inputs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +108,8 @@ class Rule:
         cost: From the shapes of inputs and outputs to the multiply-accumulates of a node, for operators that have some.
         vanishes: For a node, sets of input slots, the one to prefer first: with zeros in all slots of a set, and
             finite numbers in the others, the first output is zero.
+        form: For a node, what sum of products of powers of its inputs every output is, up to constant factors;
+            operators that only move, add up or repeat elements are a sum of one.
         indexes: For a node, the inputs that hold positions, classes or lengths, and their range.
     """
 
@@ -123,6 +131,7 @@ class Rule:
     sums: bool = False
     keeps: bool = False
     vanishes: Vanishes = nowhere
+    form: Shapes = shapeless
     cost: Cost | None = None
     indexes: Indices = no_index
 

@@ -1,12 +1,12 @@
 """Operators of com.microsoft that onnxruntime's optimisers and quantisers write."""
 
-from onnx_net2net.algebra.facts import Contract, Fact, Node, Operand, Pin
+from onnx_net2net.algebra.facts import Contract, Fact, Node, Operand, Pin, Uniform
 from onnx_net2net.algebra.spec import parse
 from onnx_net2net.errors import Declined
 from onnx_net2net.rules._registry import register, rule, stands_for
 from onnx_net2net.rules.elementwise import broadcast, pointwise
 from onnx_net2net.rules.linear import gemm, matmul
-from onnx_net2net.rules.normalization import layer_normalization
+from onnx_net2net.rules.normalization import normalized
 
 DOMAIN = "com.microsoft"
 _POINTWISE = "X_i[bcast ...] -> Y[...]"
@@ -68,7 +68,7 @@ def skip_simplified_layer_normalization(node: Node) -> list[Fact]:
 
 def _skip(node: Node, vectors: tuple[int, ...]) -> list[Fact]:
     x = node.x(0)
-    facts = layer_normalization(Node(node.op, node.opset, {}, [x], [node.y()]))
+    facts = [*broadcast(x, node.y()), Uniform(x[-1], "takes mean and variance over it")]
     facts += broadcast(node.x(1), x)
     facts += [fact for slot in vectors if node.has(slot) for fact in broadcast(node.x(slot), x)]
     return facts + [fact for slot in (1, 2, 3) if node.gives(slot) for fact in broadcast(node.y(slot), x)]
@@ -76,7 +76,7 @@ def _skip(node: Node, vectors: tuple[int, ...]) -> list[Fact]:
 
 @rule("SimplifiedLayerNormalization", notation="X[..., d_axis, ...] scale[d] -> Y[...]  uniform d")
 def simplified_layer_normalization(node: Node) -> list[Fact]:
-    return layer_normalization(node)
+    return normalized(node, "zero")
 
 
 _CAUSAL = "X[N, C, !...] W[C, !one, !...] bias[C] past[N, C, !...] -> Y[N, C, !...] present[N, C, !...]"

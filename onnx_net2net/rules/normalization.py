@@ -1,6 +1,7 @@
 """Normalisations, softmaxes and other operators that mix the units of an axis."""
 
 from onnx_net2net.algebra.facts import Equal, Fact, Node, Pin, Uniform
+from onnx_net2net.algebra.filler import Content, Fill
 from onnx_net2net.algebra.spec import parse
 from onnx_net2net.errors import Declined
 from onnx_net2net.rules._registry import line, rule
@@ -34,6 +35,11 @@ def lrn(node: Node) -> list[Fact]:
 
 @rule("LayerNormalization", since=17, notation="X[..., d_axis, ...] scale[d] B[d] -> Y[...]  uniform d")
 def layer_normalization(node: Node) -> list[Fact]:
+    return normalized(node, "mean")
+
+
+def normalized(node: Node, content: Content) -> list[Fact]:
+    """Statistics over the last axes; over one alone, filler with this content leaves them right but for a factor."""
     x, y = node.x(0), node.y()
     axis = node.axis("axis", -1, len(x))
     facts = broadcast(x, y)
@@ -41,12 +47,14 @@ def layer_normalization(node: Node) -> list[Fact]:
         facts += broadcast(node.x(slot), x) if node.has(slot) else []
     for slot in (1, 2):
         facts += broadcast(node.y(slot), x) if node.gives(slot) else []
-    return facts + [Uniform(d, "takes mean and variance over it") for d in x[axis:]]
+    alone = sum(d.size > 1 for d in x[axis:]) == 1 and not any(node.gives(slot) for slot in (1, 2))
+    fills = (Fill(content, -1),) if alone else ()
+    return facts + [Uniform(d, "takes mean and variance over it", fills, ("epsilon", 1e-5)) for d in x[axis:]]
 
 
 @rule("RMSNormalization", since=23, notation="X[..., d_axis, ...] scale[d] -> Y[...]  uniform d")
 def rms_normalization(node: Node) -> list[Fact]:
-    return layer_normalization(node)
+    return normalized(node, "zero")
 
 
 @rule("LpNormalization", notation="X[..., !d_axis, ...] -> Y[...]")

@@ -1,8 +1,11 @@
 """Reductions: exact over other axes; over the axis itself they are idempotent, uniform or pinned."""
 
 from onnx_net2net.algebra.facts import Equal, Fact, Idempotent, Node, Pin, Uniform, normal_axis
+from onnx_net2net.algebra.filler import Fill
 from onnx_net2net.rules._registry import rule
 
+FILLS = (Fill("mean"), Fill("zero", 2))
+"""Filler that holds the mean leaves the mean as it is; zeros make it smaller."""
 _NOTATION = "X[..., {}d_axes, ...] -> Y[...]"
 
 
@@ -34,7 +37,7 @@ def idempotent(node: Node) -> list[Fact]:
 @rule("ReduceMean", notation=_NOTATION.format("") + "  uniform d")
 def mean(node: Node) -> list[Fact]:
     axes = _axes(node, len(node.x(0)))
-    return reduced(node, axes) + [Uniform(node.x(0)[a], "takes the mean over it") for a in axes]
+    return reduced(node, axes) + [Uniform(node.x(0)[a], "takes the mean over it", FILLS) for a in axes]
 
 
 @rule(

@@ -93,7 +93,8 @@ def joined(reports: Sequence[Report]) -> Report:
     grown = [replace(item, shape=changes[name].after) if name in changes else item for name, item in added.items()]
     sizes = {node: values for report in reports for node, values in report.sizes.items()}
     kept = {name: why for report in reports for name, why in report.kept.items() if name not in changes}
-    return Report(tuple(c for name, c in changes.items() if name not in added), kept, tuple(grown), sizes)
+    constants = {node: value for report in reports for node, value in report.constants.items()}
+    return Report(tuple(c for name, c in changes.items() if name not in added), kept, tuple(grown), sizes, constants)
 
 
 def expand_checkpoint(

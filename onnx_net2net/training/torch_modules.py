@@ -83,6 +83,11 @@ def _batch_norm(module: Any, path: str, growth: Growth) -> None:
 
 def _layer_norm(module: Any, path: str, growth: Growth) -> None:
     module.normalized_shape = tuple(module.weight.shape)
+    version = growth.matching.matches[f"{path}.weight" if path else "weight"].parts[0].version
+    scale = growth.teacher.versions[version].scale if version else 1.0
+    if scale != 1:  # with filler, the weight takes on a power of eta, as the root of the variance does
+        default = torch.finfo(module.weight.dtype).eps
+        module.eps = (default if module.eps is None else module.eps) * scale**2
 
 
 def _group_norm(module: Any, path: str, growth: Growth) -> None:

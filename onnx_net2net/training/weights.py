@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
+from onnx_net2net.algebra.axes import atoms
 from onnx_net2net.deepening.deepen import apply as insert_layers
 from onnx_net2net.errors import RequestError
 from onnx_net2net.inference.infer import infer
 from onnx_net2net.inference.proto import label
 from onnx_net2net.io import Model
-from onnx_net2net.planning.plan import BlockCopy, Layer, Plan
+from onnx_net2net.planning.plan import BlockCopy, ConstantPlan, Layer, Plan
 from onnx_net2net.training.matching import listed, match, module_of
 from onnx_net2net.training.teacher import Match, Teacher, carries
 
@@ -88,12 +89,14 @@ class Report:
         kept: Tensors that passed through -> why.
         added: Weights of inserted layers.
         sizes: Sizes written down in nodes, which the module's code may write down too -> the student's.
+        constants: The same for numbers: an epsilon that a module has to use from now on, since its axis has filler.
     """
 
     changes: tuple[Change, ...]
     kept: dict[str, str]
     added: tuple[Added, ...]
     sizes: dict[str, tuple[int, ...]]
+    constants: dict[str, float] = field(default_factory=dict)
 
     @property
     def modules(self) -> dict[str, str]:
@@ -199,7 +202,20 @@ class Growth:
             added += [Added(name, shape, kind, item.tensor, scopes) for name, shape in shapes.items()]
         nodes = self.teacher.graph.nodes
         sizes = {f"{label(nodes[s.node])} {s.where}": s.values for s in self.plan.sizes}
-        return Report(changes, dict(self.matching.kept), tuple(added), sizes)
+        return Report(changes, dict(self.matching.kept), tuple(added), sizes, self._constants())
+
+    def _constants(self) -> dict[str, float]:
+        """Numbers in attributes, and constants that the checkpoint does not hold, that a power of eta scales."""
+        teacher = self.teacher
+        nodes = teacher.graph.nodes
+        numbers = {f"{label(nodes[n.node])} {n.where}": n.value for n in self.plan.numbers}
+        held = {part.version for found in self.matching.matches.values() for part in found.parts}
+        for name, constant in teacher.versions.items():
+            value = teacher.value(constant.source)
+            if constant.scale != 1 and value.size == 1 and name not in held:
+                number = float(value.reshape(())) * constant.scale
+                numbers |= {f"{label(nodes[i])} {slot}": number for i, slot in constant.uses}
+        return numbers
 
     def roles(self, found: Match) -> tuple[str, ...]:
         """For each axis of a tensor whether the plan contracts it (``in``) or carries it (``out``)."""
@@ -267,11 +283,20 @@ class Growth:
             why = self._untied(matched, names)
             for part in matched.parts:
                 if part.version:
-                    carried = carries(self.teacher.versions[part.version], self.plan)
+                    version = self.teacher.versions[part.version]
+                    why = why or self._filled(version)
+                    carried = carries(version, self.plan)
                     why = why or next((bad[axis] for axis in carried if axis in bad), "")
             if why:
                 found[name] = why
         return found
+
+    def _filled(self, constant: ConstantPlan) -> str:
+        """Why the gradients of a constant are not those of its source, if it is for filler."""
+        if constant.scale != 1:
+            return "the weight is scaled, since an axis has filler"
+        axes = {axis.name for dim in constant.dims for axis in atoms(dim)}
+        return next((f"{axis.name} has filler" for axis in self.plan.axes if axis.filler and axis.name in axes), "")
 
     def _bad_axes(self) -> dict[str, str]:
         """Widened axes over which a copy's gradient is not its fraction times its source's -> why."""

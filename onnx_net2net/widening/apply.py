@@ -55,6 +55,8 @@ def apply(model: AnyModel, plan: Plan, *, noise: bool = True) -> AnyModel:
             student.graph.node[node].input[slot] = constant.name
     for sizes in plan.sizes:
         patch.sizes(sizes.node, sizes.where, sizes.values, sizes.scalar, sizes.name, sizes.instead_of)
+    for number in plan.numbers:
+        patch.number(number.node, number.where, number.value)
     patch.shapes(plan.shapes)
     patch.drop_unused()
     if not isinstance(model, LazyModel):
@@ -124,6 +126,15 @@ class _Patch:
             shape = self.graph.shape(before) if before else None
             kept = shape is not None and math.prod(shape) == len(values)  # a scalar may become a list
             self.constant(name, np.array(values, dtype).reshape(shape if kept else (-1,)))
+
+    def number(self, i: int, where: str, value: float) -> None:
+        """Writes a number into an attribute."""
+        node = self.proto.node[i]
+        for attribute in node.attribute:
+            if attribute.name == where:
+                attribute.f = value
+                return
+        node.attribute.append(helper.make_attribute(where, value))
 
     def shapes(self, shapes: tuple[tuple[str, tuple[int, ...]], ...]) -> None:
         """Writes new sizes into value_info."""

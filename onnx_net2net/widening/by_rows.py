@@ -58,7 +58,8 @@ class Rewritten(Tensor):
         self.choices = choices
         plan = choices.plan
         drawn = (plan.split == "scatter" and constant.splits) or (choices.noise and plan.noise) or plan.init != "exact"
-        self.by_rows = bool(self.shape) and not drawn and self.dtype not in PACKED  # draws are made for the whole
+        whole = drawn or constant.fills or constant.scale != 1  # draws and means are made for the whole
+        self.by_rows = bool(self.shape) and not whole and self.dtype not in PACKED
 
     def read(self) -> Array:
         """The whole value."""

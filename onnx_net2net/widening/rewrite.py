@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_net2net.algebra.axes import Maps, fractions, index, new_size, size, touches
-from onnx_net2net.planning.plan import ConstantPlan, Plan, SplitPlan
+from onnx_net2net.algebra.axes import Axis, Dim, Maps, Sum, fractions, index, new_size, size, touches
+from onnx_net2net.planning.plan import ConstantPlan, FillPlan, Plan, SplitPlan
 
 Array = NDArray[Any]
 
@@ -48,9 +48,15 @@ def rewrite(value: Array, constant: ConstantPlan, plan: Plan, teacher: Callable[
         teacher: Gives the value of another constant of the teacher: the zero point of a quantised weight.
     """
     maps = plan.maps
+    if constant.scale != 1:
+        value = (value.astype(np.float64) * constant.scale).astype(value.dtype)
     for axis, dim in enumerate(constant.dims):
         if touches(dim, maps):
-            value = np.take(value, index(dim, maps), axis=axis)
+            wide = np.take(value, index(dim, maps), axis=axis)
+            for fill in constant.fills:
+                if fill.axis == axis:
+                    _fill(wide, value, fill, dim, plan)
+            value = wide
     for split in constant.splits:
         if is_float(value.dtype):
             value = _split(value, split, constant, plan)
@@ -59,6 +65,37 @@ def rewrite(value: Array, constant: ConstantPlan, plan: Plan, teacher: Callable[
         steps = value.astype(np.int64) - zero
         value = (_split(steps, split, constant, plan) + zero).astype(value.dtype)
     return value
+
+
+def _fill(wide: Array, value: Array, fill: FillPlan, dim: Dim, plan: Plan) -> None:
+    """Writes the filler of one axis into a dimension that was gathered, in place."""
+    content = np.zeros((), value.dtype)
+    if fill.content == "mean":
+        content = value.mean(fill.axis, np.float64).astype(value.dtype)
+    np.moveaxis(wide, fill.axis, 0)[is_filler(dim, plan, fill.over)] = content
+
+
+def is_filler(dim: Dim, plan: Plan, over: str = "") -> NDArray[np.bool_]:
+    """Which units of the student's dimension are filler of an axis, or of any."""
+    marks = {}
+    for axis in plan.axes:
+        marked = np.zeros(axis.new, np.int64)
+        if axis.filler and over in ("", axis.name):
+            marked[axis.new - axis.filler :] = 1
+        marks[axis.name] = marked
+    return _marked(dim, marks)
+
+
+def _marked(dim: Dim, marks: Maps) -> NDArray[np.bool_]:
+    if isinstance(dim, Axis):
+        return np.asarray(marks[dim.name] > 0) if dim.name in marks else np.zeros(dim.size, bool)
+    parts = [_marked(part, marks) for part in dim.parts]
+    if isinstance(dim, Sum):
+        return np.concatenate([np.zeros(0, bool), *parts])
+    result = np.zeros(1, bool)
+    for part in parts:
+        result = np.logical_or.outer(result, part).ravel()
+    return result
 
 
 def zero_point(
@@ -79,15 +116,16 @@ def _split(value: Array, split: SplitPlan, constant: ConstantPlan, plan: Plan) -
     """Divides each weight among the copies of the unit that it reads, so that the parts sum to it exactly."""
     maps = plan.maps
     group = groups_of(split, maps)
+    shares = shares_of(split, maps, plan.fractions)
+    along = [1] * value.ndim
+    along[split.axis] = -1
     if plan.split == "scatter":
         rng = np.random.default_rng([plan.seed, zlib.crc32(constant.name.encode()), split.axis])
-        drawn = rng.uniform(0.5, 1.5, value.shape)
+        drawn = rng.uniform(0.5, 1.5, value.shape) * (shares > 0).reshape(along)
         total = np.zeros((*value.shape[: split.axis], int(group.max()) + 1, *value.shape[split.axis + 1 :]))
         np.add.at(np.moveaxis(total, split.axis, 0), group, np.moveaxis(drawn, split.axis, 0))
         return exact_parts(value, drawn / np.take(total, group, split.axis), group, split.axis)
-    along = [1] * value.ndim
-    along[split.axis] = -1
-    return exact_parts(value, shares_of(split, maps, plan.fractions).reshape(along), group, split.axis)
+    return exact_parts(value, shares.reshape(along), group, split.axis)
 
 
 def shares_of(split: SplitPlan, maps: Maps, vectors: Mapping[str, NDArray[np.float64]]) -> NDArray[np.float64]:
@@ -214,11 +252,12 @@ def pad_randomly(value: Array, constant: ConstantPlan, plan: Plan) -> Array:
 
 
 def _copied(value: Array, constant: ConstantPlan, plan: Plan, axes: Iterable[int]) -> NDArray[np.bool_]:
-    """Where a weight belongs to a copy, along some of its dimensions, rather than to an original."""
+    """Where a weight belongs to a copy, along some of its dimensions, rather than to an original or to filler."""
     copied = np.zeros(value.shape, bool)
     for axis in axes:
         if touches(constant.dims[axis], plan.maps):
             first = ranks_of(index(constant.dims[axis], plan.maps))[1] == 0
+            first |= is_filler(constant.dims[axis], plan)
             copied |= ~first.reshape([-1 if i == axis else 1 for i in range(value.ndim)])
     return copied
 
