@@ -11,6 +11,7 @@ import pytest
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from onnx_net2net import Plan, RequestError, inspect, verify, widen
+from onnx_net2net.checking import segments
 from onnx_net2net.planning.plan import FillPlan
 from onnx_net2net.widening.apply import apply
 from tests.law import parse
@@ -348,3 +349,15 @@ def test_a_student_is_a_teacher_too() -> None:
     twice = widen(once.model, factor=1.4)
     assert {axis.name: axis.filler for axis in twice.plan.axes}[AXIS] == 5
     assert verify(teacher, twice.model)
+
+
+@pytest.mark.parametrize("row", ["LayerNormalization written out", "RMS written out with casts"])
+def test_in_segments(row: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(segments.in_segments, "__defaults__", (None, 300))
+    teacher = ROWS[row](np.float32)
+    made = widen(teacher, widths={AXIS: 13})
+    verdict = verify(teacher, made.model, plan=made.plan, scope="sample")
+    assert verdict, verdict.reason
+    assert "in 1 segments" not in verdict.notices[0]
+    worse = constants(made.plan, scale=lambda c: 1.0)
+    assert not verify(teacher, apply(teacher, worse), plan=made.plan, scope="sample")

@@ -199,14 +199,19 @@ def in_segments(
         skipped["the student has none of this name"] += len(segment.makes) - len(shared)
         given = _student(runner, second, shared, theirs, providers)
         for name in shared:
-            image = None if images is None else images.get(name, {})
+            if images is not None and name not in images:  # it may be the teacher's times a factor
+                skipped["the plan says nothing of it"] += 1
+                theirs[name] = given[name]
+                continue
+            image = None if images is None else images[name]
             judged = judge(name, second.node(name), (made[name], moved[name], given[name]), image)
             if isinstance(judged, str):
                 skipped[judged] += 1
             else:
                 tensors.append(judged)
             own = isinstance(judged, str) or name in second.outputs
-            theirs[name] = given[name] if own else [gathered(value, image or {}) for value in made[name]]
+            pairs = zip(made[name], given[name], strict=True)
+            theirs[name] = given[name] if own else [_image(value, kept, image or {}) for value, kept in pairs]
         mine |= made
         kept = {*first.outputs, *feeds[0]}  # inputs too, as a student may have to begin there
         for name in [name for name in mine if first.last.get(name, -1) < segment.nodes.stop and name not in kept]:
@@ -214,6 +219,15 @@ def in_segments(
     layers = Layers("name" if images is None else "plan", tuple(tensors), {why: n for why, n in skipped.items() if n})
     sides = ({name: side[name] for name in first.outputs} for side in (mine, theirs))
     return Found(layers, len(segments), *sides)
+
+
+def _image(value: Array, own: Array, image: Image) -> Array:
+    """What the student must hold, with its own filler."""
+    made = gathered(value, image)
+    for axis, units in image.items():
+        if units.min(initial=0) < 0 and made.shape == own.shape:
+            made = np.where((units < 0).reshape([-1 if i == axis else 1 for i in range(made.ndim)]), own, made)
+    return made.astype(value.dtype)
 
 
 def _teacher(
