@@ -46,7 +46,7 @@ def start(model: AnyModel, step: Plan) -> AnyModel:
 def images(teacher: AnyModel, plan: Plan) -> dict[str, Image]:
     """Where each computed tensor of the teacher is in the student: in the tensor of its name, gathered like this.
 
-    Tensors that the student holds times a power of eta are left out.
+    Tensors that the student holds times a power of eta, or in shares of the teacher's units, are left out.
 
     Raises:
         RequestError: If the plan was made for another model.
@@ -61,8 +61,9 @@ def images(teacher: AnyModel, plan: Plan) -> dict[str, Image]:
             inferred.axes[axis.name].filling for axis in step.axes if axis.filler and axis.name in inferred.axes
         ]
         scaled = {name for filling in fillings if filling is not None for name in filling.powers}
-        computed = {name: dims for name, dims in inferred.dims.items() if name in inferred.graph.varying - scaled}
-        here = {name: _image(dims, step) for name, dims in computed.items()}
+        shared = {name for name, names in inferred.shared.items() if not step.maps.keys().isdisjoint(names)}
+        kept = inferred.graph.varying - scaled - shared
+        here = {name: _image(dims, step) for name, dims in inferred.dims.items() if name in kept}
         if found is None:
             found = here
         else:

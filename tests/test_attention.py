@@ -1,10 +1,11 @@
-"""Attention between projections: heads and values grow, queries and keys keep their width."""
+"""Attention between projections: heads grow, and so do the widths of values, and of queries with their keys."""
 
 from __future__ import annotations
 
 import pytest
+from onnx import ModelProto
 
-from onnx_net2net import widen
+from onnx_net2net import RequestError, verify, widen
 from tests.law import fill, parse, weights
 
 STANDARD = """(float[N,5,6] x) => (float[N,5,6] y) <float[6,16] q, float[6,8] k, float[6,10] v, float[20,6] o>
@@ -37,7 +38,7 @@ EINSUMS = """(float[N,5,6] x) => (float[N,5,6] y) <float[6,2,4] q, float[6,2,4] 
         (STANDARD, 23, {"q": (6, 32), "k": (6, 16), "v": (6, 20), "o": (40, 6)}),
         (MULTI_HEAD, 17, {"q": (6, 16), "k": (6, 16), "v": (6, 20), "bias": (52,), "o": (20, 6)}),
         (GROUPED, 17, {"q": (6, 128), "k": (6, 64), "v": (6, 64), "o": (128, 6)}),
-        (EINSUMS, 17, {"q": (6, 4, 4), "k": (6, 4, 4), "v": (6, 4, 6), "o": (4, 6, 6)}),
+        (EINSUMS, 17, {"q": (6, 4, 8), "k": (6, 4, 8), "v": (6, 4, 6), "o": (4, 6, 6)}),
     ],
     ids=["Attention", "MultiHeadAttention", "GroupQueryAttention", "Einsum"],
 )
@@ -46,6 +47,31 @@ def test_heads_grow(graph: str, opset: int, grown: dict[str, tuple[int, ...]]) -
     assert grown.items() <= weights(made.model).items()
     verdict = made.verify()
     assert verdict, verdict.reason
+
+
+WITHOUT_BIAS = MULTI_HEAD.replace(", bias)", ")")
+
+
+@pytest.mark.parametrize(
+    ("graph", "opset"), [(STANDARD, 23), (WITHOUT_BIAS, 17)], ids=["Attention", "MultiHeadAttention"]
+)
+def test_queries_and_keys_grow_and_scores_keep_their_scale(graph: str, opset: int) -> None:
+    made = widen(fill(parse(graph, opset), low=-1, high=1), widths={"head_qk": 7})
+    assert weights(made.model)["q"][1] == weights(made.teacher)["q"][1] * 7 // 4
+    verdict = made.verify()
+    assert verdict, verdict.reason
+    unscaled = ModelProto()
+    unscaled.CopyFrom(made.model)
+    (node,) = (node for node in unscaled.graph.node if "Attention" in node.op_type)
+    (scale,) = (attribute for attribute in node.attribute if attribute.name == "scale")
+    assert scale.f == 0.5
+    node.attribute.remove(scale)
+    assert not verify(made.teacher, unscaled)
+
+
+def test_a_bias_inside_the_node_keeps_queries_and_keys() -> None:
+    with pytest.raises(RequestError, match="it adds a bias to queries and keys"):
+        widen(fill(parse(MULTI_HEAD), low=-1, high=1), widths={"q:1[1]": 7})
 
 
 @pytest.mark.parametrize(

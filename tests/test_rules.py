@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from onnx_net2net import rules
-from onnx_net2net.algebra.facts import Fact, Idempotent, Node, Unread, terms_of
+from onnx_net2net.algebra.facts import Default, Fact, Idempotent, Node, Unread, terms_of
 from onnx_net2net.inference.infer import infer
 from onnx_net2net.rules import Rule
 from tests.cases import CASES
@@ -84,7 +84,7 @@ def survivors(case: Case, monkeypatch: pytest.MonkeyPatch) -> list[str]:
             law(model, case.low, case.high)
         except Exception:  # a wrong number, a wrong shape or a graph that does not run: all are caught
             continue
-        if not isinstance(fact, (Idempotent, Unread)):  # without it the axis is merely pinned by nobody
+        if not isinstance(fact, (Default, Idempotent, Unread)):  # without it the axis is merely pinned by nobody
             alive.append(f"{rule.op}: {fact}")
     return alive
 

@@ -102,6 +102,50 @@ def llama() -> nn.Module:
     return Pair(LlamaForCausalLM(config), ("input_ids", "attention_mask"), use_cache=False)
 
 
+def qwen3() -> nn.Module:
+    """Qwen 3: as Llama, with norms of queries and keys."""
+    from transformers import Qwen3Config, Qwen3ForCausalLM
+
+    config = Qwen3Config(
+        vocab_size=60, max_position_embeddings=24, num_key_value_heads=2, head_dim=8, **SIZES, **EAGER
+    )  # fmt: skip
+    return Pair(Qwen3ForCausalLM(config), ("input_ids", "attention_mask"), use_cache=False)
+
+
+def gemma() -> nn.Module:
+    """Gemma: scaled embeddings that the language head shares, one head of keys, heads wider than hidden / heads."""
+    from transformers import GemmaConfig, GemmaForCausalLM
+
+    config = GemmaConfig(
+        vocab_size=60, max_position_embeddings=24, num_key_value_heads=1, head_dim=16, **SIZES, **EAGER
+    )  # fmt: skip
+    return Pair(GemmaForCausalLM(config), ("input_ids", "attention_mask"), use_cache=False)
+
+
+def t5() -> nn.Module:
+    """T5: encoder and decoder, relative positions, no scale of scores."""
+    from transformers import T5Config, T5ForConditionalGeneration
+
+    config = T5Config(
+        vocab_size=60, d_model=32, d_kv=8, d_ff=48, num_layers=1, num_heads=4, relative_attention_num_buckets=8,
+        decoder_start_token_id=0, **EAGER,
+    )  # fmt: skip
+    return Pair(T5ForConditionalGeneration(config), ("input_ids", "decoder_input_ids"), use_cache=False)
+
+
+def whisper() -> nn.Module:
+    """Whisper: convolutions into an encoder, a decoder that attends to it."""
+    from transformers import WhisperConfig, WhisperForConditionalGeneration
+
+    config = WhisperConfig(
+        vocab_size=60, num_mel_bins=8, encoder_layers=1, decoder_layers=1, encoder_attention_heads=4,
+        decoder_attention_heads=4, encoder_ffn_dim=48, decoder_ffn_dim=48, d_model=32, max_source_positions=10,
+        max_target_positions=24, pad_token_id=0, bos_token_id=1, eos_token_id=2, decoder_start_token_id=1, **EAGER,
+    )  # fmt: skip
+    names = ("input_features", "decoder_input_ids")
+    return Pair(WhisperForConditionalGeneration(config), names, use_cache=False)
+
+
 def vit() -> nn.Module:
     """Vision transformer."""
     from transformers import ViTConfig, ViTForImageClassification

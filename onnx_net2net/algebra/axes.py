@@ -43,6 +43,7 @@ class Sum:
 
 Dim = Axis | Prod | Sum
 UNIT = Prod(())
+EMPTY = Sum(())
 
 
 def size(dim: Dim) -> int:

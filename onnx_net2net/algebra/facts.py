@@ -118,13 +118,22 @@ class Size:
 
 
 @dataclass(frozen=True, slots=True)
+class Default:
+    """An attribute that is left out and whose default follows the size of ``over``: it has to stay the teacher's."""
+
+    where: str
+    value: float
+    over: Term
+
+
+@dataclass(frozen=True, slots=True)
 class Holds:
     """The elements of the first output are the sizes of these terms (Shape, Size)."""
 
     sizes: tuple[Term, ...]
 
 
-Fact = Equal | OneOf | Contract | Uniform | Idempotent | Unread | Pin | Size | Holds
+Fact = Equal | OneOf | Contract | Uniform | Idempotent | Unread | Pin | Size | Default | Holds
 
 
 def terms_of(fact: Fact) -> list[Term]:

@@ -46,7 +46,7 @@ class Channels:
     def _linear(self) -> Mapping[int, tuple[set[str], set[str]]]:
         """For each node that contracts with a constant: the axes that it makes, and those that it contracts over."""
         result: dict[int, tuple[set[str], set[str]]] = {}
-        for scaled in self.found.scaled:
+        for scaled in (s for s in self.found.scaled if not s.carried):
             made, contracted = result.setdefault(self._reader(scaled.use[0]), (set(), set()))
             dims = self.found.uses[scaled.use]
             made |= _names(dim for axis, dim in enumerate(dims) if axis != scaled.axis)

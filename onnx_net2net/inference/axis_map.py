@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from onnx_net2net.algebra.axes import Axis, Dim
+from onnx_net2net.algebra.axes import EMPTY, Axis, Dim
 from onnx_net2net.algebra.filler import Content, Contents, Fill
 from onnx_net2net.inference.graph import Graph
 
@@ -28,7 +28,9 @@ class Blame:
 class Scaled:
     """Where a constant absorbs the fractions of ``over``: its dimension is before * over * after.
 
-    Of a quantised weight ``zero`` is the use that gives its zero point, which varies along ``channel``.
+    Of a quantised weight ``zero`` is the use that gives its zero point, which varies along ``channel``. Where the
+    contraction is between two computed operands, the constant carries the axis (``carried``), and the dimension may
+    have other blocks ``ahead`` and ``behind``.
     """
 
     use: Slot
@@ -38,6 +40,18 @@ class Scaled:
     after: Dim
     zero: Slot | None = None
     channel: int = 0
+    ahead: Dim = EMPTY
+    behind: Dim = EMPTY
+    carried: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Meeting:
+    """Two computed operands of a node, in these slots, are contracted over a term."""
+
+    node: int
+    over: Dim
+    slots: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,10 +163,13 @@ class AxisMap:
         dims: The term of each dimension of each computed tensor.
         uses: The same for each constant, at each place that uses it.
         scaled: Where constants absorb fractions.
+        meetings: Contractions of two computed operands, such as attention scores.
+        shared: Tensors that hold shares of the teacher's units, with the axes whose fractions they take.
         uniform: Statistics over terms whose units all need equally many copies.
         idempotent: Statistics that copies do not change.
         contracted: Terms that are summed away: by (node, input slot), the dimension and the term.
         written: Sizes written down in the graph.
+        defaults: Attributes (node, name, value) that have to be written down where a term changes.
         equations: All equations, for the certificate.
         ties: Shared weights that had to be kept apart, with the nodes.
         claims: Elements computed from sizes that have to follow them.
@@ -169,10 +186,13 @@ class AxisMap:
     idempotent: list[Statistic] = field(default_factory=list)
     contracted: dict[Slot, list[tuple[int, Dim]]] = field(default_factory=dict)
     written: list[Written] = field(default_factory=list)
+    defaults: list[tuple[int, str, float, Dim]] = field(default_factory=list)
     equations: list[tuple[Dim, Dim, str]] = field(default_factory=list)
     ties: list[str] = field(default_factory=list)
     lists: dict[str, tuple[tuple[Dim, ...], ...]] = field(default_factory=dict)
     claims: list[Claim] = field(default_factory=list)
+    meetings: list[Meeting] = field(default_factory=list)
+    shared: dict[str, tuple[str, ...]] = field(default_factory=dict)
     held: dict[str | Slot, tuple[tuple[int, Dim], ...]] = field(default_factory=dict)
 
     def operands(self) -> Iterator[tuple[str | Slot, tuple[Dim, ...]]]:

@@ -8,14 +8,15 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from onnx_net2net.algebra.axes import Axis, Dim, Prod, Sum, atoms
-from onnx_net2net.algebra.facts import Contract, Equal, Fact, Idempotent, Size, Terms, Uniform, terms_of
+from onnx_net2net.algebra.facts import Contract, Default, Equal, Fact, Idempotent, Size, Terms, Uniform, terms_of
 from onnx_net2net.algebra.filler import Fill
 from onnx_net2net.algebra.unify import Atom, Product, Solver, Term
 from onnx_net2net.inference.absorb import locate
-from onnx_net2net.inference.axis_map import AxisInfo, AxisMap, Blame, Claim, Scaled, Slot, Statistic, Written
+from onnx_net2net.inference.axis_map import AxisInfo, AxisMap, Blame, Claim, Meeting, Scaled, Slot, Statistic, Written
 from onnx_net2net.inference.follow import Follower
 from onnx_net2net.inference.graph import Graph
 from onnx_net2net.inference.proto import label
+from onnx_net2net.inference.share import Shared
 
 
 class Freezer:
@@ -28,6 +29,7 @@ class Freezer:
         uses: Terms of each constant, by use.
         facts: What the rules stated, with the node.
         pins: Pinned terms, with whom to blame.
+        shared: By number of the fact, who takes the fractions of a contraction of two computed operands.
         follower: Where sizes come from.
         lists: Terms of the members of each sequence.
     """
@@ -41,6 +43,7 @@ class Freezer:
         uses: Mapping[Slot, Terms],
         facts: Sequence[tuple[int, Fact]],
         pins: Sequence[tuple[Term, Blame]],
+        shared: Mapping[int, Shared],
         follower: Follower,
         lists: Mapping[str, tuple[Terms, ...]],
     ) -> None:
@@ -50,6 +53,7 @@ class Freezer:
         self.uses = uses
         self.facts = facts
         self.pins = pins
+        self.shared = shared
         self.follower = follower
         self.lists = lists
         found = ((k, locate(graph, uses, i, f)) for k, (i, f) in enumerate(facts) if isinstance(f, Contract))
@@ -198,6 +202,8 @@ class Freezer:
         elif isinstance(fact, Size):
             entries = tuple((place, self._dim(term), sign) for place, term, sign in fact.entries)
             into.written.append(Written(i, fact.where, entries, fact.fill, fact.instead_of))
+        elif isinstance(fact, Default):
+            into.defaults.append((i, fact.where, fact.value, self._dim(fact.over)))
         elif isinstance(fact, Contract):
             for axis in atoms(self._dim(fact.over)):
                 into.axes[axis.name].contracted_by.append(self.labels[i])
@@ -207,6 +213,22 @@ class Freezer:
                 place = self.places[k]
                 before, over, after = self._dims((place.operand.before, place.operand.over, place.operand.after))
                 into.scaled.append(Scaled(place.use, place.axis, before, over, after, place.zero, place.channel))
+            elif len(fact.operands) > 1:
+                into.meetings.append(Meeting(i, self._dim(fact.over), tuple(o.slot for o in fact.operands)))
+            if k in self.shared:
+                self._share(self.shared[k], fact, into)
+
+    def _share(self, found: Shared, contract: Contract, into: AxisMap) -> None:
+        """Constants that carry an axis and take its fractions."""
+        for share in found.shares:
+            before, over, after = self._dims((share.before, share.over, share.after))
+            ahead, behind = self._dims((share.ahead, share.behind))
+            into.scaled.append(
+                Scaled(share.use, share.axis, before, over, after, ahead=ahead, behind=behind, carried=True)
+            )
+        names = tuple(axis.name for axis in atoms(self._dim(contract.over)))
+        for name in found.tensors:
+            into.shared[name] = tuple(dict.fromkeys((*into.shared.get(name, ()), *names)))
 
     def _claims(self, into: AxisMap) -> None:
         """The claims, and the sizes that what they speak of is computed from."""
@@ -228,7 +250,7 @@ class Freezer:
         for name, dims in into.dims.items():
             for carried in dict.fromkeys(axis.name for dim in dims for axis in atoms(dim)):
                 into.axes[carried].tensors.append(name)
-        contracted = {(scaled.use, scaled.axis) for scaled in into.scaled}
+        contracted = {(scaled.use, scaled.axis) for scaled in into.scaled if not scaled.carried}
         initializers: dict[str, dict[str, None]] = {}
         carried_by: dict[str, dict[str, None]] = {}
         for use, dims in into.uses.items():

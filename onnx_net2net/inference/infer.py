@@ -8,7 +8,7 @@ out differently is pinned.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from onnx_net2net import rules
 from onnx_net2net.algebra.axes import Axis, Dim, atoms
@@ -23,6 +23,7 @@ from onnx_net2net.inference.freeze import Freezer
 from onnx_net2net.inference.graph import Graph
 from onnx_net2net.inference.proto import label
 from onnx_net2net.inference.recompute import broken
+from onnx_net2net.inference.share import Shared, Sharing
 from onnx_net2net.storage.model import AnyModel
 
 
@@ -117,7 +118,8 @@ class _Inference:
         self.solver.settle()
         self._choose()
         self._tie()
-        self._collect_pins()
+        shared = self._share()
+        self._collect_pins(shared)
         frozen = Freezer(
             self.graph,
             self.solver,
@@ -125,6 +127,7 @@ class _Inference:
             uses=self.uses,
             facts=self.facts,
             pins=self.pins,
+            shared=shared,
             follower=self.follower,
             lists=self.lists,
         )
@@ -233,7 +236,21 @@ class _Inference:
             if not self.solver.attempt(pairs, i):
                 self.ties.append(f"{name} at {label(self.graph.nodes[i])}")
 
-    def _collect_pins(self) -> None:
+    def _share(self) -> dict[int, Shared]:
+        """Who takes the fractions where two computed operands are contracted, by number of the fact."""
+        sharing = Sharing(self.graph, self.solver, self.terms, self.uses, self.facts, self._seen)
+        contractions = ((k, i, fact) for k, (i, fact) in enumerate(self.facts) if isinstance(fact, Contract))
+        computed = [(k, i, fact) for k, i, fact in contractions if locate(self.graph, self.uses, i, fact) is None]
+        found = ((k, sharing.find(i, fact)) for k, i, fact in computed)
+        return {k: shared for k, shared in found if shared is not None}
+
+    def _seen(self, i: int) -> Node:
+        """A node once more as its rule saw it."""
+        proto = self.graph.nodes[i]
+        inputs = [self.uses.get((i, slot)) or self.terms.get(name) for slot, name in enumerate(proto.input)]
+        return self._node(i, inputs, [self.terms.get(name) for name in proto.output])
+
+    def _collect_pins(self, shared: Mapping[int, Shared]) -> None:
         if self.borders:
             borders = {"graph input": [v.name for v in self.graph.inputs], "graph output": self.graph.outputs}
             for border, names in borders.items():
@@ -242,11 +259,11 @@ class _Inference:
                     members = [term for terms in self.lists.get(name, ()) for term in terms]
                     held = (*self.terms.get(name, ()), *members, *self.follower.fix(name))
                     self.pins += [(term, blame) for term in held]
-        for i, fact in self.facts:
+        for k, (i, fact) in enumerate(self.facts):
             if isinstance(fact, Pin):
                 self.pins.append((fact.over, self._blame(i, fact.reason)))
-            elif isinstance(fact, Contract) and locate(self.graph, self.uses, i, fact) is None:
-                self.pins.append((fact.over, self._blame(i, "no constant operand can absorb the fractions")))
+            elif isinstance(fact, Contract) and k not in shared and locate(self.graph, self.uses, i, fact) is None:
+                self.pins.append((fact.over, self._blame(i, "no weight can absorb the fractions")))
         for conflict in self.solver.settle():
             i = int(str(conflict.why))
             shown = f"{self.solver.sizes(conflict.left)} against {self.solver.sizes(conflict.right)}"

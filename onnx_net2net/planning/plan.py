@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto
 
-from onnx_net2net.algebra.axes import Axis, Dim, Maps, Prod, Sum
+from onnx_net2net.algebra.axes import EMPTY, Axis, Dim, Maps, Prod, Sum
 from onnx_net2net.algebra.filler import CONTENTS, Content
 from onnx_net2net.errors import RequestError
 from onnx_net2net.inference.proto import skeleton
@@ -82,7 +82,7 @@ class FillPlan:
 
 @dataclass(frozen=True, slots=True)
 class SplitPlan:
-    """A dimension of a constant over which ``over`` is contracted: before * over * after, row-major.
+    """A dimension of a constant over which ``over`` is contracted: ahead + before * over * after + behind.
 
     Of a quantised weight ``zero`` is the teacher's tensor of zero points, which vary along ``channel``.
     """
@@ -93,6 +93,8 @@ class SplitPlan:
     after: Dim
     zero: str = ""
     channel: int = 0
+    ahead: Dim = EMPTY
+    behind: Dim = EMPTY
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,15 +127,15 @@ class SizePlan:
     Attributes:
         node: Position of the node in the teacher's graph.
         where: Attribute name, or number of the input slot.
-        values: The student's values.
-        scalar: Whether the attribute is a single integer.
+        values: The student's values: sizes, or a number that has to stay although a size changes.
+        scalar: Whether the attribute is a single number.
         name: Name of the initializer that holds the values, for a slot.
         instead_of: An attribute that goes when the value is written.
     """
 
     node: int
     where: str | int
-    values: tuple[int, ...]
+    values: tuple[float, ...]
     scalar: bool = False
     name: str = ""
     instead_of: str = ""
@@ -380,7 +382,8 @@ def _decode_axis(item: dict[str, Any]) -> AxisPlan:
 
 
 def _decode_split(item: dict[str, Any]) -> SplitPlan:
-    return SplitPlan(**{**item, **{key: _decode_dim(item[key]) for key in ("before", "over", "after")}})
+    terms = ("ahead", "before", "over", "after", "behind")
+    return SplitPlan(**{**item, **{key: _decode_dim(item[key]) for key in terms if key in item}})
 
 
 def _decode_constant(item: dict[str, Any]) -> ConstantPlan:

@@ -234,7 +234,8 @@ class _Constants:
             if touches(s.over, maps):
                 zero = self.graph.tensor(s.zero) if s.zero is not None else ""
                 before, over, after = (self._plain(dim) for dim in (s.before, s.over, s.after))
-                part = SplitPlan(s.axis, before, over, after, zero, s.channel if zero else 0)
+                ahead, behind = self._plain(s.ahead), self._plain(s.behind)
+                part = SplitPlan(s.axis, before, over, after, zero, s.channel if zero else 0, ahead, behind)
                 self.scaled.setdefault(s.use, []).append(part)
 
     def plan(self) -> tuple[tuple[ConstantPlan, ...], list[str]]:
@@ -309,7 +310,8 @@ def _sizes(found: AxisMap, maps: Maps) -> list[SizePlan]:
         value = dict(_attributes(found.graph, node)).get(where) if isinstance(where, str) else None
         scalar = isinstance(where, str) and not isinstance(value, (list, tuple)) and not written.fill
         plans.append(SizePlan(node, where, tuple(after), scalar, "", written.instead_of))
-    return plans
+    kept = [(node, where, value) for node, where, value, over in found.defaults if touches(over, maps)]
+    return plans + [SizePlan(node, where, (value,), True) for node, where, value in kept]
 
 
 def _attributes(graph: Graph, node: int) -> Iterable[tuple[str, object]]:
@@ -333,7 +335,7 @@ def _named(graph: Graph, sizes: Iterable[SizePlan], taken: set[str]) -> Iterable
     """Gives sizes in slots the name of the initializer that will hold them; equal ones share it."""
     names = Names(graph)
     names.taken |= taken
-    shared: dict[tuple[str, tuple[int, ...]], str] = {}
+    shared: dict[tuple[str, tuple[float, ...]], str] = {}
     for plan in sizes:
         if isinstance(plan.where, str):
             yield plan

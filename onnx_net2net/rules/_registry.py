@@ -21,10 +21,11 @@ Follow = Literal["", "each", "fills", "folds", "moves", "product"]
 Cost = Callable[[list[tuple[int, ...]], list[tuple[int, ...]]], int]
 Vanishes = Callable[[Node], list[tuple[int, ...]]]
 Shapes = Callable[[Node], Form | None]
+Linear = Callable[[Node], list[tuple[int, ...]]]
 
 
 def nowhere(node: Node) -> list[tuple[int, ...]]:
-    """The answer of an operator that zeros do not make zero."""
+    """The answer of an operator that zeros do not make zero, or that is not linear."""
     return []
 
 
@@ -105,6 +106,8 @@ class Rule:
         elementwise: Whether each element of the output depends on the same element of the inputs alone.
         sums: Whether the output is the sum of the inputs.
         keeps: Whether the first output has the elements of input 0, but for their type.
+        linear: For a node, sets of input slots in which its outputs are linear: a factor on all slots of a set that
+            varies along an axis which they carry to an output is a factor on that output.
         cost: From the shapes of inputs and outputs to the multiply-accumulates of a node, for operators that have some.
         vanishes: For a node, sets of input slots, the one to prefer first: with zeros in all slots of a set, and
             finite numbers in the others, the first output is zero.
@@ -132,6 +135,7 @@ class Rule:
     keeps: bool = False
     vanishes: Vanishes = nowhere
     form: Shapes = shapeless
+    linear: Linear = nowhere
     cost: Cost | None = None
     indexes: Indices = no_index
 

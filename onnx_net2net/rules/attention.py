@@ -1,15 +1,15 @@
 """Attention and what goes with it. Heads are carried, and so is the width of values.
 
-The width of queries and keys is pinned: two activations are multiplied along it, and scores are divided by its root.
-The positions of keys are pinned, since scores are normalised over them.
+Queries and keys are contracted over their width, and scores stay divided by the root of the teacher's. The positions
+of keys are pinned, since scores are normalised over them.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from onnx_net2net.algebra.facts import Equal, Fact, Node, Pin, Size, Terms
-from onnx_net2net.algebra.unify import Term, fresh, product
+from onnx_net2net.algebra.facts import Contract, Default, Equal, Fact, Node, Operand, Pin, Size, Terms
+from onnx_net2net.algebra.unify import UNIT, Term, fresh, product
 from onnx_net2net.errors import Declined
 from onnx_net2net.rules._registry import rule
 from onnx_net2net.rules.elementwise import broadcast
@@ -76,12 +76,22 @@ class Parts:
         row = (self.batch, self.heads, self.length)
         return [fact for terms in given if terms for fact in broadcast(terms[:-1], row)]
 
+    def sums(self, q: Terms, k: Terms, *, scaled: bool, cached: bool) -> list[Fact]:
+        """Of the width of queries and keys; unless they are ``scaled`` explicitly, scores are by its root.
+
+        Keys take no fractions where some are ``cached``, which have none.
+        """
+        sides = [(0, q, self.heads)] + [(1, k, self.groups)] * (not cached)
+        operands = tuple(
+            Operand(slot, len(terms) - 1, self.depth, UNIT if len(terms) == 4 else count)
+            for slot, terms, count in sides
+        )
+        default = [] if scaled else [Default("scale", self.depth.size**-0.5, self.depth)]
+        return [Contract(self.depth, operands), *default]
+
     def roles(self, *, ordered: bool) -> list[Fact]:
-        """The pins."""
-        pins: list[Fact] = [
-            Pin(self.depth, "scores are sums over it"),
-            Pin(self.keys, "scores are normalised over it"),
-        ]
+        """The pins of positions."""
+        pins: list[Fact] = [Pin(self.keys, "scores are normalised over it")]
         return pins + [Pin(self.length, "it attends by position")] * ordered
 
     def _placed(self, given: Terms, count: Term, positions: Term, wide: Term) -> list[Fact]:
@@ -125,8 +135,8 @@ def counts(node: Node, **terms: Term) -> list[Fact]:
 @rule(
     "Attention",
     since=23,
-    notation="Q[B, H*R, S, !d] K[B, H, !L, !d] V[B, H, !L, v] mask[bcast B, H*R, S, !L] -> Y[B, H*R, S, v]"
-    "  size H @ kv_num_heads  size H*R @ q_num_heads  (past and present as K and V; causal: !S)",
+    notation="Q[B, H*R, S, d] K[B, H, !L, d] V[B, H, !L, v] mask[bcast B, H*R, S, !L] -> Y[B, H*R, S, v]"
+    "  contract d @ Q|K  size H @ kv_num_heads  size H*R @ q_num_heads  (past and present as K and V; causal: !S)",
 )
 def attention(node: Node) -> list[Fact]:
     q, k, v = (node.x(slot) for slot in range(3))
@@ -147,6 +157,7 @@ def attention(node: Node) -> list[Fact]:
         *found.scores(given(node, 3), asked(node, 3)),
         *(equal(node.x(6), found.batch) if node.has(6) else []),
         *counts(node, q_num_heads=found.heads, kv_num_heads=found.groups),
+        *found.sums(q, k, scaled=bool(node.attr("scale", 0.0)), cached=node.has(4)),
         *found.roles(ordered=bool(node.attr("is_causal", 0)) or max(windows) >= 0),
     ]
 

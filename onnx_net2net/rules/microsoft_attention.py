@@ -23,11 +23,18 @@ def _mask(terms: Terms | None, found: Parts) -> list[Fact]:
     return [Equal(found.batch, terms[0])] if terms[0].size > 1 else []
 
 
+def _sums(node: Node, found: Parts) -> list[Fact]:
+    """Of the width of queries and keys, whose bias is added in the node."""
+    if node.has(3):
+        return [Pin(found.depth, "it adds a bias to queries and keys")]
+    return found.sums(node.x(0), node.x(1), scaled=bool(node.attr("scale", 0.0)), cached=node.has(6))
+
+
 @rule(
     "MultiHeadAttention",
     domain=DOMAIN,
-    notation="Q[B, S, H*!d] K[B, !L, H*!d] V[B, !L, H*v] bias[H*!d + H*!d + H*v] mask[B, ...] scores[bcast B, H, S, !L]"
-    " -> Y[B, S, H*v]  size H @ num_heads  (past and present as [B, H, !L, ..]; unidirectional: !S)",
+    notation="Q[B, S, H*d] K[B, !L, H*d] V[B, !L, H*v] bias[H*d + H*d + H*v] mask[B, ...] scores[bcast B, H, S, !L]"
+    " -> Y[B, S, H*v]  contract d @ Q|K  size H @ num_heads  (past and present as [B, H, !L, ..]; unidirectional: !S)",
 )
 def multi_head_attention(node: Node) -> list[Fact]:
     if not node.has(1) or not node.has(2) or len(node.x(0)) != 3:
@@ -46,6 +53,7 @@ def multi_head_attention(node: Node) -> list[Fact]:
         *found.cached(given(node, 6), given(node, 7)),
         *found.cached(asked(node, 1), asked(node, 2)),
         *counts(node, num_heads=found.heads),
+        *_sums(node, found),
         *found.roles(ordered=bool(node.attr("unidirectional", 0))),
         *([Pin(found.value, "values are as wide as keys")] if node.has(7) else []),
     ]
@@ -76,6 +84,7 @@ def group_query_attention(node: Node) -> list[Fact]:
         *(equal(sinks, found.heads) if sinks else []),
         *counts(node, num_heads=found.heads, kv_num_heads=found.groups),
         *found.roles(ordered=True),
+        Pin(found.depth, "values are as wide as keys"),
         Pin(found.value, "values are as wide as keys"),
     ]
 
@@ -116,6 +125,7 @@ def packed_attention(node: Node) -> list[Fact]:
         *counts(node, num_heads=found.heads),
         *([Size("qkv_hidden_sizes", tuple((i, row, 1) for i, row in enumerate(rows)))] if named else []),
         *([] if named else [Pin(value, "values are as wide as keys")]),
+        Pin(found.depth, "it projects queries and keys itself"),
         *found.roles(ordered=False),
     ]
 

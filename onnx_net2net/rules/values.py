@@ -1,4 +1,4 @@
-"""What operators do to values, which deepening asks: activations, sums, and what is zero at zero."""
+"""What operators do to values: activations, sums, what is zero at zero, and what is linear."""
 
 from onnx_net2net.algebra.facts import Node
 from onnx_net2net.rules._registry import states
@@ -24,10 +24,28 @@ ZERO_OF_ZEROS = """
     Add Concat Max Mean Min Sub Sum
 """.split()
 
+LINEAR = """
+    Div Dropout Expand Flatten Gather Identity Neg Reshape Slice Split Squeeze Transpose Unsqueeze
+""".split()
+LINEAR_IN_ALL = """
+    Add Concat Sub Sum
+""".split()
+"""What is linear in all inputs together."""
+
 
 def every_input(node: Node) -> list[tuple[int, ...]]:
-    """Zero if all inputs are."""
+    """Zero if all inputs are; linear in all of them together."""
     return [tuple(range(len(node.inputs)))]
+
+
+def any_operand(node: Node) -> list[tuple[int, ...]]:
+    """Linear in each input by itself."""
+    return [(slot,) for slot in range(len(node.inputs))]
+
+
+def weight_and_bias(node: Node) -> list[tuple[int, ...]]:
+    """Linear in the weight with its bias, and in the input with the bias."""
+    return [(1, 2), (0, 2)] if node.has(2) else [(1,), (0,)]
 
 
 def either_factor(node: Node) -> list[tuple[int, ...]]:
@@ -62,3 +80,9 @@ states("Mul", vanishes=either_factor)
 states("RMSNormalization", "SimplifiedLayerNormalization", vanishes=lambda node: [(1,)])
 states("ThresholdedRelu", vanishes=lambda node: [(0,)])
 states("Where", vanishes=lambda node: [(1, 2)])
+states(*LINEAR, linear=lambda node: [(0,)])
+states("Cast", linear=lambda node: [(0,)])  # between floating point types; nothing else has a factor
+states(*LINEAR_IN_ALL, linear=every_input)
+states("Conv", "Gemm", linear=weight_and_bias)
+states("Einsum", "MatMul", "Mul", linear=any_operand)
+states("Where", linear=lambda node: [(1, 2)])

@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from onnx import ModelProto, helper, numpy_helper
 from onnx.inliner import inline_local_functions
 
-from onnx_net2net.algebra.axes import Maps, fractions, index, new_size, touches
+from onnx_net2net.algebra.axes import Dim, Maps, fractions, index, new_size, touches
 from onnx_net2net.errors import RequestError
 from onnx_net2net.inference.graph import Graph
 from onnx_net2net.inference.proto import FLOATS, read_tensor
 from onnx_net2net.io import Model, load
-from onnx_net2net.planning.plan import ConstantPlan, Plan, check_teacher
+from onnx_net2net.planning.plan import ConstantPlan, Plan, SplitPlan, check_teacher
 from onnx_net2net.training.lookup import Place, core, cut, lay, lift
 from onnx_net2net.widening.rewrite import rewrite, student_value
 
@@ -262,12 +262,15 @@ class Teacher:
 def carried(constant: ConstantPlan, axis: int, plan: Plan) -> NDArray[np.float64]:
     """For each unit of a dimension of the student's constant its fraction, as far as the axes are carried."""
     maps: Maps = plan.maps
+    result = fractions(constant.dims[axis], maps, plan.fractions)
     for split in constant.splits:
         if split.axis == axis:
             outer, inner = (fractions(dim, maps, plan.fractions) for dim in (split.before, split.after))
             shares = np.multiply.outer(outer, np.ones(new_size(split.over, maps))).ravel()
-            return np.multiply.outer(shares, inner).ravel()
-    return fractions(constant.dims[axis], maps, plan.fractions)
+            block = np.multiply.outer(shares, inner).ravel()
+            start = new_size(split.ahead, maps)
+            result[start : start + len(block)] = block
+    return result
 
 
 def carries(constant: ConstantPlan, plan: Plan) -> Sequence[str]:
@@ -275,6 +278,11 @@ def carries(constant: ConstantPlan, plan: Plan) -> Sequence[str]:
     found: dict[str, None] = {}
     for axis, dim in enumerate(constant.dims):
         splits = [split for split in constant.splits if split.axis == axis]
-        for part in [d for split in splits for d in (split.before, split.after)] if splits else [dim]:
+        for part in [d for split in splits for d in _carried_parts(split)] if splits else [dim]:
             found.update({name: None for name in plan.maps if touches(part, {name: plan.maps[name]})})
     return list(found)
+
+
+def _carried_parts(split: SplitPlan) -> tuple[Dim, ...]:
+    """The parts of a dimension that are not contracted."""
+    return split.ahead, split.before, split.after, split.behind

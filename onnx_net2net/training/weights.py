@@ -95,7 +95,7 @@ class Report:
     changes: tuple[Change, ...]
     kept: dict[str, str]
     added: tuple[Added, ...]
-    sizes: dict[str, tuple[int, ...]]
+    sizes: dict[str, tuple[float, ...]]
     constants: dict[str, float] = field(default_factory=dict)
 
     @property

@@ -102,9 +102,9 @@ class _Patch:
                 output[i] = self.names.new(f"{name}_unused")  # an empty name would drop an output that is not optional
 
     def sizes(
-        self, i: int, where: str | int, values: tuple[int, ...], scalar: bool, name: str, instead_of: str
+        self, i: int, where: str | int, values: tuple[float, ...], scalar: bool, name: str, instead_of: str
     ) -> None:
-        """Writes sizes into an attribute or an input slot."""
+        """Writes sizes into an attribute or an input slot, or a number into an attribute."""
         node = self.proto.node[i]
         for k, attribute in reversed(list(enumerate(node.attribute))):
             if attribute.name == instead_of:

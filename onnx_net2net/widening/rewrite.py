@@ -133,7 +133,8 @@ def shares_of(split: SplitPlan, maps: Maps, vectors: Mapping[str, NDArray[np.flo
     shares = np.ones(new_size(split.before, maps))
     for share in (fractions(split.over, maps, vectors), np.ones(new_size(split.after, maps))):
         shares = np.multiply.outer(shares, share).ravel()
-    return shares
+    ahead, behind = (np.ones(new_size(dim, maps)) for dim in (split.ahead, split.behind))
+    return np.concatenate([ahead, shares, behind])
 
 
 def groups_of(split: SplitPlan, maps: Maps) -> NDArray[np.int64]:
@@ -143,7 +144,8 @@ def groups_of(split: SplitPlan, maps: Maps) -> NDArray[np.int64]:
         units = index(dim, maps) if copied else np.arange(new_size(dim, maps), dtype=np.int64)
         span = size(dim) if copied else new_size(dim, maps)
         result = np.add.outer(result * span, units).ravel()
-    return result
+    ahead, behind = (np.arange(new_size(dim, maps), dtype=np.int64) for dim in (split.ahead, split.behind))
+    return np.concatenate([ahead, result + len(ahead), behind + len(ahead) + int(result.max(initial=-1)) + 1])
 
 
 def exact_parts(
