@@ -8,6 +8,7 @@ from typing import Any
 from onnx_net2net.deepening.blocks import Block, Blocks
 from onnx_net2net.deepening.places import Place, Places
 from onnx_net2net.inference.axis_map import AxisInfo, AxisMap
+from onnx_net2net.inference.groups import Group, groups
 from onnx_net2net.inference.infer import infer
 from onnx_net2net.inference.proto import label
 from onnx_net2net.io import Model, opened
@@ -23,6 +24,7 @@ class Inspection:
         deepen: Activations that a layer can follow, each with the modes that are exact there.
         refused: Other activations, with the reason.
         blocks: Residual blocks, with the reason where a copy would not be exact.
+        groups: Axes that play one part in all layers, under names that ``widths`` takes.
     """
 
     axes: tuple[AxisInfo, ...]
@@ -30,10 +32,21 @@ class Inspection:
     refused: tuple[Place, ...]
     found: AxisMap
     blocks: tuple[Block, ...] = ()
+    groups: tuple[Group, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """The inspection for JSON."""
         return {
+            "groups": [
+                {
+                    "name": group.name,
+                    "meaning": group.meaning,
+                    "axes": [info.axis.name for info in group.axes],
+                    "sizes": [group.size(info) for info in group.axes],
+                    "status": [info.status for info in group.axes],
+                }
+                for group in self.groups
+            ],
             "axes": [
                 {
                     "name": info.axis.name,
@@ -84,4 +97,5 @@ def inspect(model: Model | LazyModel) -> Inspection:
         tuple(place for place in every if place.refusal),
         found,
         tuple(Blocks(found).every()),
+        tuple(groups(found)),
     )

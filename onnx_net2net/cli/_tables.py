@@ -162,7 +162,7 @@ def inspection_report(inspection: Inspection, detailed: bool) -> list[Renderable
         status = Text(info.status, STYLES[info.status])
         table.add_row(info.axis.name, _size(info), status, _names(carriers, detailed), info.reason)
     pinned = len(inspection.axes) - len(free)
-    shown: list[RenderableType] = [table]
+    shown: list[RenderableType] = [_groups(inspection), table] if inspection.groups else [table]
     if pinned and not detailed:
         shown.append(_reasons(inspection))
     if inspection.deepen or detailed:
@@ -172,6 +172,19 @@ def inspection_report(inspection: Inspection, detailed: bool) -> list[Renderable
     able = sum(bool(info.initializers) for info in free)
     axes = f"{len(inspection.axes)} axes: {able} can be widened, {pinned} pinned"
     return [*shown, f"{axes}; {len(inspection.deepen)} places for a layer, {len(inspection.refused)} refused"]
+
+
+def _groups(inspection: Inspection) -> Table:
+    """The axes that play one part in all layers, by size and status."""
+    table = table_of("group", "size", "axes", "status", "what it is", "reason", right=(1, 2))
+    for group in inspection.groups:
+        alike: dict[tuple[int, str], list[AxisInfo]] = {}
+        for info in group.axes:
+            alike.setdefault((group.size(info), info.status), []).append(info)
+        for (size, status), infos in alike.items():
+            shown = Text(status, STYLES[status])
+            table.add_row(group.name, str(size), str(len(infos)), shown, group.meaning, infos[0].reason)
+    return table
 
 
 def _reasons(inspection: Inspection) -> Table:

@@ -13,6 +13,7 @@ from heapq import heappop, heappush
 from onnx_net2net.algebra.axes import Axis, Dim, Prod, atoms
 from onnx_net2net.errors import RequestError, UsageError
 from onnx_net2net.inference.axis_map import AxisMap
+from onnx_net2net.inference.groups import MEANINGS, groups
 from onnx_net2net.inference.recompute import broken
 
 Width = int | str
@@ -60,19 +61,11 @@ def sizes(
         for name in _channels(found, only, skip):
             axis = found.axes[name].axis
             wanted[name] = scaled(axis.size, factor, round_to)
-    for text, size in widths.items():
-        axis = find_axis(found, text)
-        if axis.name in (find_axis(found, other).name for other in widths if other != text):
-            raise UsageError("it is named twice", "give each axis one size", op="axis", tensor=axis.name)
-        wanted[axis.name] = width(size, axis.size, round_to)
-        if wanted[axis.name] < axis.size:
-            raise RequestError(
-                f"it has {axis.size} units and cannot shrink to {wanted[axis.name]}",
-                "ask for at least as many",
-                op="axis",
-                tensor=axis.name,
-            )
-    named = {find_axis(found, text).name for text in widths}
+    asked = _named(found, widths, round_to)
+    if "heads" in widths and not is_name(found, "heads"):
+        _keep_shared_heads(found, wanted, asked)
+    wanted.update(asked)
+    named = set(asked)
     while True:
         _balance(found, wanted, named, skipped)
         claims = broken(found, {name: size for name, size in wanted.items() if size > found.axes[name].axis.size})
@@ -81,6 +74,77 @@ def sizes(
         reason = f"{claims[0].node}: a size that the model computes from it does not follow"
         _drop(found, claims[0].dims, reason, "ask for another size", wanted, named, skipped)
     return {name: size for name, size in wanted.items() if size > found.axes[name].axis.size}, skipped
+
+
+def _named(found: AxisMap, widths: Mapping[str, Width], round_to: int | None) -> dict[str, int]:
+    """The sizes of axes that are asked for by name, one by one or in groups.
+
+    Raises:
+        RequestError: If a named axis does not exist, is ambiguous, cannot grow, or should shrink.
+        UsageError: If an axis is named twice.
+    """
+    wanted: dict[str, int] = {}
+    for text, size in widths.items():
+        for axis, times in _meant(found, text):
+            if axis.name in wanted:
+                raise UsageError("it is named twice", "give each axis one size", op="axis", tensor=axis.name)
+            whole = width(size, axis.size * times, round_to)
+            if whole % times:
+                wrong = f"{text} needs a multiple of {times} and not {whole}"
+                raise RequestError(wrong, "ask for a multiple", op="axis", tensor=axis.name)
+            wanted[axis.name] = whole // times
+            if wanted[axis.name] < axis.size:
+                raise RequestError(
+                    f"it has {axis.size * times} units and cannot shrink to {whole}",
+                    "ask for at least as many",
+                    op="axis",
+                    tensor=axis.name,
+                )
+    return wanted
+
+
+def _keep_shared_heads(found: AxisMap, wanted: dict[str, int], asked: Mapping[str, int]) -> None:
+    """Lets heads of keys be as many as they were, since query heads that share them were counted with them.
+
+    Raises:
+        UsageError: If they were asked for too.
+    """
+    for info in (info for group in groups(found) if group.name == "kv_heads" for info in group.axes):
+        if info.axis.name in asked:
+            wrong = "it and heads exclude each other, since heads of queries share heads of keys"
+            raise UsageError(wrong, "give kv_heads and queries", op="axis", tensor=info.axis.name)
+        wanted.pop(info.axis.name, None)
+
+
+def _meant(found: AxisMap, text: str) -> list[tuple[Axis, int]]:
+    """The axes that a name means, each with what its size is multiplied by to get the number that is asked for.
+
+    Raises:
+        RequestError: If there is none, or several that are no group, or one is pinned.
+    """
+    if text not in MEANINGS or is_name(found, text):
+        return [(find_axis(found, text), 1)]
+    group = next((group for group in groups(found) if group.name == text), None)
+    if group is None:
+        raise RequestError("the model has no such group of axes", known_groups(found), op="width", tensor=text)
+    for info in group.axes:
+        if info.status == "pinned":
+            wrong = f"{text} cannot grow, {info.reason}"
+            raise RequestError(wrong, "inspect lists the axes that can", op="axis", tensor=info.axis.name)
+    return [(info.axis, group.times.get(info.axis.name, 1)) for info in group.axes]
+
+
+def is_name(found: AxisMap, text: str) -> bool:
+    """Whether something in the model has this name, which then goes before a group's."""
+    graph = found.graph
+    tensors = {graph.tensor(use) for use in found.uses}
+    return text in found.axes or text in found.dims or text in tensors or any(n.name == text for n in graph.nodes)
+
+
+def known_groups(found: AxisMap) -> str:
+    """The groups of a model, as a hint."""
+    names = [group.name for group in groups(found)]
+    return f"its groups are {', '.join(names)}; inspect lists its axes" if names else "inspect lists the axes"
 
 
 def find_axis(found: AxisMap, text: str) -> Axis:
@@ -104,8 +168,8 @@ def find_axis(found: AxisMap, text: str) -> Axis:
         raise RequestError(
             f"it cannot grow, {info.reason}", "inspect lists the axes that can", op="axis", tensor=info.axis.name
         )
-    close = difflib.get_close_matches(text, [*found.axes, *found.dims], 3)
-    hint = f"did you mean {', '.join(close)}?" if close else "inspect lists the axes"
+    close = difflib.get_close_matches(text, [*found.axes, *found.dims, *(group.name for group in groups(found))], 3)
+    hint = f"did you mean {', '.join(close)}?" if close else known_groups(found)
     raise RequestError("no axis, tensor, initializer or node has this name", hint, op="width", tensor=text)
 
 
@@ -139,7 +203,7 @@ def _by_carrier(found: AxisMap, text: str) -> list[Axis]:
 
 def _carried(found: AxisMap, use: tuple[int, int]) -> list[Dim]:
     """The dimensions of a constant over which nothing is contracted."""
-    contracted = {scaled.axis for scaled in found.scaled if scaled.use == use}
+    contracted = {scaled.axis for scaled in found.scaled if scaled.use == use and not scaled.carried}
     return [dim for i, dim in enumerate(found.uses[use]) if i not in contracted and _is_channel(found, dim)]
 
 
