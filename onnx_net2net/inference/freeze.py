@@ -205,18 +205,22 @@ class Freezer:
         elif isinstance(fact, Default):
             into.defaults.append((i, fact.where, fact.value, self._dim(fact.over)))
         elif isinstance(fact, Contract):
-            for axis in atoms(self._dim(fact.over)):
-                into.axes[axis.name].contracted_by.append(self.labels[i])
-            for operand in fact.operands:
-                into.contracted.setdefault((i, operand.slot), []).append((operand.axis, self._dim(operand.over)))
-            if k in self.places:
-                place = self.places[k]
-                before, over, after = self._dims((place.operand.before, place.operand.over, place.operand.after))
-                into.scaled.append(Scaled(place.use, place.axis, before, over, after, place.zero, place.channel))
-            elif len(fact.operands) > 1:
-                into.meetings.append(Meeting(i, self._dim(fact.over), tuple(o.slot for o in fact.operands)))
-            if k in self.shared:
-                self._share(self.shared[k], fact, into)
+            self._contract(k, i, fact, into)
+
+    def _contract(self, k: int, i: int, fact: Contract, into: AxisMap) -> None:
+        """Who absorbs the fractions of what is summed away."""
+        for axis in atoms(self._dim(fact.over)):
+            into.axes[axis.name].contracted_by.append(self.labels[i])
+        for operand in fact.operands:
+            into.contracted.setdefault((i, operand.slot), []).append((operand.axis, self._dim(operand.over)))
+        if k in self.places:
+            place = self.places[k]
+            before, over, after = self._dims((place.operand.before, place.operand.over, place.operand.after))
+            into.scaled.append(Scaled(place.use, place.axis, before, over, after, place.zero, place.channel))
+        elif len(fact.operands) > 1:
+            into.meetings.append(Meeting(i, self._dim(fact.over), tuple(o.slot for o in fact.operands)))
+        if k in self.shared:
+            self._share(self.shared[k], fact, into)
 
     def _share(self, found: Shared, contract: Contract, into: AxisMap) -> None:
         """Constants that carry an axis and take its fractions."""
