@@ -107,7 +107,7 @@ def signature(found: AxisMap) -> str:
     def show(dim: Dim) -> str:
         if not hasattr(dim, "parts"):
             letter = letters.setdefault(dim.name, chr(ord("a") + len(letters)))
-            return {"pinned": "!", "uniform": "~", "free": letter}[found.axes[dim.name].status].replace(
+            return {"pinned": "!", "uniform": "~", "filled": "~", "free": letter}[found.axes[dim.name].status].replace(
                 "~", f"~{letter}"
             )
         if not dim.parts:
