@@ -314,6 +314,23 @@ def test_links_do_not_lead_out_of_the_folder(tmp_path: Path) -> None:
         widen(path, factor=2)
 
 
+@pytest.mark.parametrize("how", STORED)
+def test_only_what_is_small_or_inside_is_read(how: str, tmp_path: Path) -> None:
+    model = chain()
+    inner = onnx.parser.parse_graph("g () => (float[40] z) { z = Constant<value = float[1] {0}>() }")
+    inner.node[0].attribute[0].t.CopyFrom(numpy_helper.from_array(np.arange(40, dtype=np.float32)))
+    condition = numpy_helper.from_array(np.array(True), "c")
+    model.graph.initializer.extend([condition, numpy_helper.from_array(np.arange(30), "sizes")])
+    model.graph.node.append(helper.make_node("If", ["c"], ["u"], then_branch=inner, else_branch=inner))
+    path = teacher_at(tmp_path, how, model)
+    for _ in range(20):
+        lazy = io.opened(path)
+        assert isinstance(lazy, LazyModel)
+        assert [weight.name for weight, _ in lazy.lazy()] == ["w1", "b1", "w2", "w3"]
+        assert lazy.graph.node[-1].attribute[0].g.node[0].attribute[0].t.raw_data
+    assert whole(lazy) == model
+
+
 def test_messages_may_not_name_files_of_this_machine() -> None:
     model = chain()
     weight = model.graph.initializer[0]

@@ -36,9 +36,10 @@ def read(path: Path) -> LazyModel:
         if not is_external(weight):
             _check_length(weight, place.length)
             refer(weight, place)
-    outer = {id(weight) for weight in proto.graph.initializer}
-    for weight in external_tensors(proto):
-        if id(weight) not in outer or stays(weight.data_type, tuple(weight.dims)):
+    for weight in _inner(proto):
+        fill(weight, stored(weight))
+    for weight in filter(is_external, proto.graph.initializer):
+        if stays(weight.data_type, tuple(weight.dims)):
             fill(weight, stored(weight))
     return LazyModel(proto)
 
@@ -73,8 +74,14 @@ def _skeleton(path: Path) -> tuple[ModelProto, dict[int, Range]]:
 
 def external_tensors(proto: ModelProto) -> Iterator[TensorProto]:
     """All tensors of a model whose data is said to lie elsewhere, those in attributes and functions included."""
-    graphs: list[GraphProto] = [proto.graph]
-    nodes: list[NodeProto] = [node for function in proto.functions for node in function.node]
+    yield from filter(is_external, proto.graph.initializer)
+    yield from _inner(proto)
+
+
+def _inner(proto: ModelProto) -> Iterator[TensorProto]:
+    """Those of them that are no initializers of the main graph."""
+    graphs: list[GraphProto] = []
+    nodes: list[NodeProto] = [*proto.graph.node, *(node for function in proto.functions for node in function.node)]
     while graphs or nodes:
         if graphs:
             graph = graphs.pop()

@@ -107,9 +107,9 @@ class Stored(Tensor):
         buffers = Buffers()
 
         def rows(wanted: NDArray[np.int64]) -> Array:
-            out = buffers.get("rows", (len(wanted), stored.shape[1]), np.uint8)
-            np.take(stored, wanted, axis=0, out=out, mode="clip")
-            gathered: Array = out.view(dtype).reshape(*(1,) * self.axis, len(wanted), *inner)
+            gathered: Array = (
+                buffers.take("rows", stored, wanted).view(dtype).reshape(*(1,) * self.axis, len(wanted), *inner)
+            )
             return gathered
 
         return rows
@@ -122,12 +122,17 @@ class Buffers(threading.local):
         self.kept: dict[str, NDArray[np.uint8]] = {}
 
     def get(self, name: str, shape: tuple[int, ...], dtype: Any) -> Array:
-        """Room for an array; what was there before is lost."""
+        """Room for an array; what was there under this name before is lost."""
         needed = math.prod(shape) * np.dtype(dtype).itemsize
         if name not in self.kept or self.kept[name].nbytes < needed:
             self.kept[name] = np.empty(needed, np.uint8)
         room: Array = self.kept[name][:needed].view(dtype).reshape(shape)
         return room
+
+    def take(self, name: str, value: Array, units: NDArray[np.int64], axis: int = 0) -> Array:
+        """Gathers into such room."""
+        shape = (*value.shape[:axis], len(units), *value.shape[axis + 1 :])
+        return np.take(value, units, axis=axis, out=self.get(name, shape, value.dtype), mode="clip")
 
 
 def decode(raw: memoryview, dtype: int, shape: tuple[int, ...]) -> Array:

@@ -128,17 +128,13 @@ class _Gather:
         self.buffers = Buffers()
 
     def __call__(self, value: Array) -> Array:
-        shape = (*value.shape[: self.axis], len(self.units), *value.shape[self.axis + 1 :])
-        out = self.buffers.get("out", shape, value.dtype)
         if 2 * self.own < len(self.units):
-            np.take(value, self.units, axis=self.axis, out=out, mode="clip")
-            return out
+            return self.buffers.take("all", value, self.units, self.axis)
+        shape = (*value.shape[: self.axis], len(self.units), *value.shape[self.axis + 1 :])
+        out = self.buffers.get("all", shape, value.dtype)
         before = (slice(None),) * self.axis
-        rest = (*shape[: self.axis], len(self.units) - self.own, *shape[self.axis + 1 :])
-        copies = self.buffers.get("copies", rest, value.dtype)
-        np.take(value, self.units[self.own :], axis=self.axis, out=copies, mode="clip")
         out[(*before, slice(self.own))] = value[(*before, slice(self.own))]
-        out[(*before, slice(self.own, None))] = copies
+        out[(*before, slice(self.own, None))] = self.buffers.take("rest", value, self.units[self.own :], self.axis)
         return out
 
 
@@ -151,6 +147,7 @@ class _RowParts:
         self.shares = shares
         self.copies = np.full((len(group), self.most + 1), -1)
         self.copies[self.first, self.rank] = np.arange(len(group))
+        self.buffers = Buffers()
 
     def __call__(self, value: Array, wanted: Index) -> Array:
         """Divides rows in place."""
@@ -158,16 +155,19 @@ class _RowParts:
         rank, copies = self.rank[wanted], self.copies[self.first[wanted]]
         last = np.where(rank == 0, self.most, rank)
         active = np.flatnonzero(copies[:, 1] >= 0) if self.most else np.zeros(0, np.int64)
-        whole = rest = flat[active]
+        take = self.buffers.take
+        whole = rest = take("whole 0", flat, active)
         for turn in range(1, self.most + 1):
             share = self.shares[copies[active, turn], None].astype(kind_of(value.dtype))
-            left = left_of(rest, whole, share)
-            done = rank[active] == turn
-            flat[active[done]] = part_of(rest[done], left[done])
+            left = left_of(rest, whole, share, self.buffers.get(f"left {turn % 2}", whole.shape, whole.dtype))
+            done = np.flatnonzero(rank[active] == turn)
+            flat[active[done]] = part_of(take("before", rest, done), take("after", left, done))
             goes_on = np.zeros(len(active), bool)
             if turn < self.most:
-                goes_on = ~done & (copies[active, turn + 1] >= 0) & (last[active] > turn)
-            ends = ~done & ~goes_on
-            flat[active[ends]] = left[ends]
-            active, whole, rest = active[goes_on], whole[goes_on], left[goes_on]
+                goes_on = (copies[active, turn + 1] >= 0) & (last[active] > turn)
+            ends = np.flatnonzero(~goes_on & (rank[active] != turn))
+            flat[active[ends]] = take("after", left, ends)
+            further = np.flatnonzero(goes_on)
+            active, whole = active[further], take(f"whole {turn % 2}", whole, further)
+            rest = take(f"rest {turn % 2}", left, further)
         return value

@@ -198,23 +198,31 @@ def cut_off(rest: Array, weight: Array, share: Array) -> tuple[Array, Array]:
     return left, part_of(rest, left)
 
 
-def left_of(rest: Array, weight: Array, share: Array) -> Array:
-    """What stays of ``rest`` without a share of ``weight``; an infinite weight stays whole."""
+def left_of(rest: Array, weight: Array, share: Array, out: Array | None = None) -> Array:
+    """What stays of ``rest`` without a share of ``weight``, in ``out`` if given; an infinite weight stays whole."""
     with np.errstate(invalid="ignore"):
-        left = (weight * share).astype(rest.dtype, copy=False)  # of integers in whole steps, towards zero
+        if is_float(rest.dtype):
+            left = np.multiply(weight, share, out=out)
+        else:
+            left = (weight * share).astype(rest.dtype)  # in whole steps, towards zero
         np.subtract(rest, left, out=left)
-        if not np.isfinite(left.sum(dtype=np.float64 if rest.dtype.kind == "f" else None)):
+        if not _is_finite(left):
             np.copyto(left, rest, where=~np.isfinite(left))
     return left
 
 
 def part_of(rest: Array, left: Array) -> Array:
-    """What was taken off ``rest``."""
+    """What was taken off ``rest``, in its place."""
     with np.errstate(invalid="ignore"):
-        part: Array = rest - left
-        if not np.isfinite(part.sum(dtype=np.float64 if rest.dtype.kind == "f" else None)):
-            part[~np.isfinite(part)] = 0
-    return part
+        np.subtract(rest, left, out=rest)
+        if not _is_finite(rest):
+            rest[~np.isfinite(rest)] = 0
+    return rest
+
+
+def _is_finite(value: Array) -> bool:
+    """Whether all numbers are finite, as a sum tells in no memory; False where it may only have overflowed."""
+    return bool(np.isfinite(value.sum(dtype=np.float64 if value.dtype.kind == "f" else None)))
 
 
 def is_float(dtype: Any) -> bool:
