@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 TORCH ?= https://download.pytorch.org/whl/cpu
 
-.PHONY: demo test test-frameworks lint experiment clean
+.PHONY: benchmarks demo test test-frameworks lint experiment clean
 
 demo: $(STAMP) ## set everything up and grow the trained digits network
 	$(BIN)/onnx-net2net demo -o demo
@@ -27,6 +27,13 @@ experiment: $(VENV)/.experiment ## train teachers, students and baselines, and w
 
 $(VENV)/.experiment: $(STAMP) # PyTorch without a GPU is a tenth of the download
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --extra-index-url $(TORCH) --editable '.[experiment]'
+	touch $@
+
+benchmarks: $(VENV)/.benchmarks ## time and memory, beside other tools; writes docs/benchmarks.md (25 GB of disk)
+	$(BIN)/python -m benchmarks.speed
+
+$(VENV)/.benchmarks: $(STAMP) benchmarks/requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --extra-index-url $(TORCH) -r benchmarks/requirements.txt
 	touch $@
 
 $(STAMP): pyproject.toml
