@@ -63,11 +63,21 @@ def _networks() -> dict[str, tuple[Any, Any]]:
 
     image, words = torch.zeros(1, 3, 224, 224), torch.ones(1, 16, dtype=torch.long)
     bert = transformers.BertModel(transformers.BertConfig(attn_implementation="eager"))
-    bert.config.return_dict = False
+
+    class Words(torch.nn.Module):
+        """BERT with one input and one output."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.bert = bert
+
+        def forward(self, words: Any) -> Any:
+            return self.bert(input_ids=words).last_hidden_state
+
     return {
         "ResNet-50": (torchvision.models.resnet50().eval(), image),
         "DenseNet-121": (torchvision.models.densenet121().eval(), image),
-        "BERT-base": (bert.eval(), words),
+        "BERT-base": (Words().eval(), words),
     }
 
 
