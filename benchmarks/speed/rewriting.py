@@ -5,7 +5,8 @@ from __future__ import annotations
 import mmap
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -31,17 +32,17 @@ def rewriting(folder: Path, runs: int, gigabytes: float = 4) -> Iterator[Row]:
         peaks.append(took.peak)
         return took.seconds
 
-    sizes = [_bytes(teacher)]
-    times = by_turns(runs, lambda: _fresh(student, widening))
-    sizes.append(_bytes(student))
-    plain, read, gather = by_turns(
+    sizes = [_bytes(teacher), 0]
+    _fresh(student, widening)
+    sizes[1] = _bytes(student)
+    took, plain, read, gather = by_turns(
         runs,
-        lambda: _fresh(student, lambda: _write(folder / "wide.onnx.data", sizes[1])),
-        lambda: _read(Path(f"{teacher}.data")),
-        lambda: _gather(Path(f"{teacher}.data"), layers),
+        partial(_fresh, student, widening),
+        partial(_fresh, student, partial(_write, folder / "wide.onnx.data", sizes[1])),
+        partial(_read, Path(f"{teacher}.data")),
+        partial(_gather, Path(f"{teacher}.data"), layers),
     )
-    times += by_turns(runs, lambda: _fresh(student, widening))  # before and after, as disks change their mind
-    took, floor = min(times), read + gather + plain
+    floor = read + gather + plain
     _remove(student)
     _remove(teacher)
     name = f"widen x{FACTOR} of {sizes[0] / 2**30:.1f} GiB to {sizes[1] / 2**30:.1f} GiB, whole process"
@@ -90,12 +91,11 @@ def _remove(model: Path) -> None:
         path.unlink()
 
 
-def _fresh(model: Path, call: object) -> float:
+def _fresh(model: Path, call: Callable[[], float]) -> float:
     """A call with nothing at its target, and nothing that still has to be written."""
     _remove(model)
     os.sync()
-    took: float = call()  # type: ignore[operator]
-    return took
+    return call()
 
 
 def _write(path: Path, size: int) -> float:
