@@ -12,9 +12,11 @@ A part is read off the roles of an axis, never off operators or names:
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from onnx_net2net import rules
 from onnx_net2net.algebra.axes import Axis, Dim, Prod, atoms
@@ -69,10 +71,44 @@ class _Parts:
     def __init__(self, found: AxisMap) -> None:
         self.found = found
         self.matrices = [(s, set(self._made(s))) for s in found.scaled if not s.carried and not self._is_table(s)]
-        self.projected = {name for _, made in self.matrices for name in made}
+        self.makers: dict[str, list[Scaled]] = {}
+        self.readers: dict[str, list[set[str]]] = {}
+        for scaled, made in self.matrices:
+            for name in made:
+                self.makers.setdefault(name, []).append(scaled)
+            for name in {axis.name for axis in atoms(scaled.over)}:
+                self.readers.setdefault(name, []).append(made)
+        self.projected = set(self.makers)
         self.parts: dict[str, dict[str, None]] = {name: {} for name in MEANINGS}
         self.times: dict[str, int] = {}
         self.halves: Counter[str] = Counter()
+
+    @cached_property
+    def added(self) -> set[str]:
+        """The axes along which computed tensors are added."""
+        graph, found = self.found.graph, set[str]()
+        for node in graph.nodes:
+            rule = rules.find(node.op_type, node.domain, graph.opset(node.domain))
+            if rule is not None and rule.sums:
+                carried = Counter(
+                    dim.name
+                    for tensor in node.input
+                    for dim in set(self.found.dims.get(tensor, ()))
+                    if isinstance(dim, Axis)
+                )
+                found |= {name for name, count in carried.items() if count > 1}
+        return found
+
+    @cached_property
+    def blocks(self) -> dict[str, list[list[str]]]:
+        """By axis, the blocks of weights' terms that hold it, each as the names of its axes."""
+        found: dict[str, list[list[str]]] = {}
+        for use, dims in self.found.uses.items():
+            for part in (part for dim in dims for part in _products(dim)) if self._is_weight(use) else ():
+                names = [axis.name for axis in atoms(part)]
+                for name in set(names):
+                    found.setdefault(name, []).append(names)
+        return found
 
     def groups(self) -> list[Group]:
         """All groups that have axes."""
@@ -143,17 +179,16 @@ class _Parts:
     def _summed(self, scores: Meeting, made: tuple[Dim, ...]) -> str | None:
         """The sums of values that scores weigh: the next contraction over positions of theirs."""
         positions = {axis.name for dim in made for axis in atoms(dim)} - self.projected
-        for later in self.found.meetings:
-            over = {axis.name for axis in atoms(later.over)}
-            if later.node > scores.node and over <= positions:
+        meetings = self.found.meetings
+        for later in meetings[bisect_right(meetings, scores.node, key=lambda meeting: meeting.node) :]:
+            if {axis.name for axis in atoms(later.over)} <= positions:
                 return str(self.found.graph.nodes[later.node].output[0])
         return None
 
     def _heads(self, heads: list[str], widths: set[str]) -> None:
         """Heads of keys are in every weight that has heads; those that only some have are repeated for queries."""
-        weights = (dim for use, dims in self.found.uses.items() for dim in dims if self._is_weight(use))
-        terms = [[axis.name for axis in atoms(part)] for dim in weights for part in _products(dim)]
-        with_heads = [term for term in terms if not widths.isdisjoint(term) and not set(heads).isdisjoint(term)]
+        blocks = (block for width in sorted(widths) for block in self.blocks.get(width, ()))
+        with_heads = [block for block in blocks if not set(heads).isdisjoint(block)]
         everywhere = [name for name in heads if all(name in term for term in with_heads)]
         repeated = [name for name in heads if name not in everywhere]
         tied = any(term.count(name) > 1 for term in with_heads for name in everywhere)
@@ -166,23 +201,11 @@ class _Parts:
         return self.found.graph.is_weight(self.found.graph.tensor(use))
 
     def _is_stream(self, name: str) -> bool:
-        written = sum(name in made for _, made in self.matrices)
-        read = sum(name in {axis.name for axis in atoms(s.over)} for s, _ in self.matrices)
-        return written > 1 and read > 1 and any(self._adds(i, name) for i in range(len(self.found.graph.nodes)))
-
-    def _adds(self, i: int, name: str) -> bool:
-        """Whether a node adds computed tensors along an axis."""
-        graph = self.found.graph
-        node = graph.nodes[i]
-        rule = rules.find(node.op_type, node.domain, graph.opset(node.domain))
-        if rule is None or not rule.sums:
-            return False
-        inputs = [self.found.dims.get(tensor, ()) for tensor in node.input]
-        return sum(any(dim == self.found.axes[name].axis for dim in dims) for dims in inputs) > 1
+        written, read = len(self.makers.get(name, ())), len(self.readers.get(name, ()))
+        return written > 1 and read > 1 and name in self.added
 
     def _is_between(self, name: str, streams: set[str]) -> bool:
-        reads = [s for s, made in self.matrices if name in made]
-        writes = [made for s, made in self.matrices if name in {axis.name for axis in atoms(s.over)}]
+        reads, writes = self.makers.get(name, ()), self.readers.get(name, ())
         from_stream = any(not streams.isdisjoint({axis.name for axis in atoms(s.over)}) for s in reads)
         return from_stream and any(not streams.isdisjoint(made) for made in writes)
 
