@@ -81,6 +81,7 @@ def test_groups_grow_to_odd_widths(name: str, split: str) -> None:
         ("llama.dynamo", {"head": 9}, RequestError, "multiple of 2"),
         ("llama.dynamo", {"heads": 8, "kv_heads": 4}, UsageError, "give kv_heads and queries"),
         ("llama.dynamo", {"heads": 8, "queries": 4}, UsageError, "named twice"),
+        ("swin.torchscript", {"head": "x2"}, RequestError, "no weight can absorb the fractions"),
         ("attention.tf2onnx", {"hidden": "x2"}, RequestError, "its shape must stay"),
     ],
 )

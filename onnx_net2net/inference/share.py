@@ -183,32 +183,43 @@ class _Search:
         name = max(pending, key=lambda name: self.graph.producer[name])
         mark = self._agreed(name, wanted[name])
         i = self.graph.producer[name]
-        for slots in self.sharing.linear(i) if mark is not None else ():
+        if mark is None or self._escapes(i, name, mark[0]):
+            return None
+        for slots in self.sharing.linear(i):
             self.tries += 1
             if self.tries > TRIES:
                 return None
-            more = self._handed(i, name, mark, slots) if mark is not None else None
-            if more is None:
-                continue
             asked: Demands = {key: dict(value) for key, value in wanted.items()}
-            shares = list(placed)
-            for slot, (axis, units) in more.items():
-                if (i, slot) in self.sharing.uses:
-                    portions = self._portions((i, slot), axis, units)
-                    if portions is None:
-                        break
-                    shares += portions
-                else:
-                    held = asked.setdefault(self.graph.nodes[i].input[slot], {})
-                    before = held.get((i, slot), (axis, units))
-                    if before[0] != axis:
-                        break
-                    held[i, slot] = (axis, before[1] | units)
-            else:
-                found = self._go(asked, (*done, name), tuple(dict.fromkeys(shares)))
+            shares = self._ask(i, name, mark, slots, asked)
+            if shares is not None:
+                found = self._go(asked, (*done, name), tuple(dict.fromkeys((*placed, *shares))))
                 if found is not None:
                     return found
         return None
+
+    def _ask(self, i: int, name: str, mark: Mark, slots: Sequence[int], asked: Demands) -> list[Share] | None:
+        """Adds what inputs of a node have to be shares to what is asked; gives the constants among them."""
+        more = self._handed(i, name, mark, slots)
+        shares: list[Share] = []
+        for slot, (axis, units) in (more or {}).items():
+            if (i, slot) in self.sharing.uses:
+                portions = self._portions((i, slot), axis, units)
+                if portions is None:
+                    return None
+                shares += portions
+                continue
+            held = asked.setdefault(self.graph.nodes[i].input[slot], {})
+            before = held.get((i, slot), (axis, units))
+            if before[0] != axis:
+                return None
+            held[i, slot] = (axis, before[1] | units)
+        return None if more is None else shares
+
+    def _escapes(self, i: int, name: str, axis: int) -> bool:
+        """Whether another output of a node carries the dimension too: it would hold shares that nobody adds up."""
+        links, terms = self.sharing.between(i), self.sharing.terms
+        others = (other for other in self.graph.nodes[i].output if other and other != name)
+        return any(links.same(part, terms[name][axis]) for other in others for part in terms.get(other, ()))
 
     def _agreed(self, name: str, wanted: Mapping[Slot, Mark]) -> Mark | None:
         """What of a tensor becomes shares, if that suits all its readers."""
