@@ -383,8 +383,9 @@ def _pins(case: StandardCase, found: AxisMap, inner: Iterable[str]) -> list[tupl
 
 
 def _floor(case: StandardCase) -> float:
+    """What always passes; in half precision shares of scores are rounded before a softmax, which multiplies that."""
     kinds = {value.dtype.name for value in (*case.values.values(), *case.results.values()) if is_float(value)}
-    return 2e-5 if kinds <= {"float32", "float64"} else 2e-3 if kinds <= {"float16", "float32", "float64"} else 1e-2
+    return 2e-5 if kinds <= {"float32", "float64"} else 8e-3 if kinds <= {"float16", "float32", "float64"} else 1e-2
 
 
 def _error(wanted: Array, given: Array) -> float:

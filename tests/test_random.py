@@ -114,7 +114,8 @@ def compare(found: AxisMap, student: ModelProto, plan: Plan, outcome: Outcome) -
     graph = found.graph
     rng = np.random.default_rng(3)
     feeds = {value.name: draw(value, rng, {}) for value in graph.inputs}
-    names = [name for name in found.dims if name in graph.producer and graph.is_weight(name)]
+    shares = {name for name, axes in found.shared.items() if not plan.maps.keys().isdisjoint(axes)}
+    names = [name for name in found.dims if name in graph.producer and graph.is_weight(name) and name not in shares]
     teacher = exposed(graph.model, names)
     plain = run(teacher, feeds, names, optimise=False)
     try:

@@ -159,8 +159,8 @@ def draw(
     dtype = element_type(value)
     within = bounds or by_type(value)
     if within is None:
-        return _FREE[kind](rng, shape).astype(np.float32).astype(dtype)
-    return _bounded(kind, rng, shape, within).astype(dtype)
+        return np.asarray(_FREE[kind](rng, shape), np.float32).astype(dtype)
+    return np.asarray(_bounded(kind, rng, shape, within)).astype(dtype)
 
 
 def element_type(value: ValueInfoProto) -> np.dtype[Any]:
