@@ -9,7 +9,6 @@ import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property, partial
-from pathlib import Path
 from typing import Any
 
 from onnx import ModelProto
@@ -27,6 +26,8 @@ from onnx_net2net.planning.request import pinned_by
 from onnx_net2net.steps import start, take
 from onnx_net2net.storage.model import AnyModel, Digest, LazyModel, proto_of, whole
 from onnx_net2net.storage.sinks import Layout, Progress
+from onnx_net2net.storage.upload import Upload
+from onnx_net2net.storage.urls import Place, place
 from onnx_net2net.storage.writer import Draft
 
 PREFIX = "onnx_net2net."
@@ -52,7 +53,7 @@ class Expansion:
         self.pinned = dict(pinned)
         self.provenance = True
         self._verdict: Verdict | None = None
-        self._written: Draft | None = None
+        self._written: Draft | Upload | None = None
 
     @cached_property
     def teacher(self) -> ModelProto:
@@ -117,27 +118,31 @@ class Expansion:
         shard_size: int | None = None,
         threads: int | None = None,
         progress: Progress | None = None,
-    ) -> Path:
+    ) -> Place:
         """Verifies once, then writes the student; writes nothing if that failed.
 
         Args:
-            path: The model file. Over 2 GiB its weights go to a file beside it, whose name begins with the model's.
+            path: The model file, or a URL to which it is uploaded. Over 2 GiB its weights go to a file beside it, whose
+                name begins with the model's.
             verify: Whether to compare it with the teacher.
             external: Whether weights go to a file beside it in any case.
             shard_size: Bytes that such a file may hold; a larger model gets several.
             threads: Threads that gather and write; by default one for each processor, up to four.
             progress: Called with the bytes that are written, and those that there will be.
 
+        Returns:
+            The path, or the URL as it was given.
+
         Raises:
             NotEquivalentError: If the student differs from its teacher.
-            MissingError: If onnxruntime is missing; ``verify=False`` goes without it.
-            ModelError: If the file cannot be written.
+            MissingError: If onnxruntime is missing; ``verify=False`` goes without it. Or fsspec, for a URL.
+            ModelError: If the file or URL cannot be written.
             UsageError: If units or layers are random and ``verify`` is not off, or a number is not positive.
         """
         if verify and self.plan.random:
             raise UsageError(RANDOM, "save without verification (--no-verify)", op="init")
         layout = _layout(external, shard_size, threads, progress)
-        there = self._written is not None and self._written.target == Path(path)
+        there = self._written is not None and self._written.target == place(path)
         with contextlib.nullcontext() if there else self.writing(path, layout):
             if verify:
                 verdict = self._verdict if self._verdict is not None else self.verify()
@@ -151,7 +156,7 @@ class Expansion:
                     path,
                     layout,
                 )
-        return Path(path)
+        return place(path)
 
     @contextlib.contextmanager
     def writing(self, path: str | os.PathLike[str], layout: Layout = STANDARD) -> Iterator[None]:

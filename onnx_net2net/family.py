@@ -10,7 +10,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, TypedDict
 
 from onnx_net2net.checking.verdict import Verdict
@@ -20,6 +20,7 @@ from onnx_net2net.expansion import RANDOM, Expansion
 from onnx_net2net.io import Model
 from onnx_net2net.planning.budget import Size, size_of
 from onnx_net2net.recipe import Recipe, expand, read, variants
+from onnx_net2net.storage.urls import is_url, name_of, place
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +140,7 @@ def expand_all(
             is_path = isinstance(model, str | os.PathLike)
             member = Member(os.fspath(model) if is_path else "", values)
             output = (outputs[number], drafts / str(number)) if outputs and drafts else None
-            teacher = os.path.abspath(model) if is_path else model
+            teacher = _absolute(model) if isinstance(model, str | os.PathLike) else model
             tasks.append(Task(teacher, one, targets, member, output, verify, options, provenance))
         for task, found in zip(tasks, run_each(make, tasks, engine, jobs), strict=True):
             if isinstance(found, ModelError):
@@ -187,7 +188,8 @@ def _written(made: Expansion, places: tuple[Path, Path] | None) -> Iterator[None
 
 def _write(made: Expansion, output: Path, draft: Path) -> Path:
     """Writes a student beside its place, and moves it there unless that was cancelled: the draft is then gone."""
-    written = made.save(draft / output.name, verify=False)
+    written = draft / output.name
+    made.save(written, verify=False)
     for file in sorted(draft.iterdir(), key=lambda file: file == written):  # the model after its data
         os.replace(file, output.parent / file.name)
     return output
@@ -213,21 +215,29 @@ def places(models: Sequence[Model], count: int, folder: str | os.PathLike[str]) 
     Raises:
         UsageError: If there is no such folder, two would have one place, or one would replace a teacher.
     """
-    into, teachers = Path(os.path.abspath(folder)), [Path(_path(model)) for model in models]
+    if is_url(folder):
+        raise UsageError("a family is written to a folder", "upload that", op="output_dir", tensor=str(folder))
+    into, teachers = Path(os.path.abspath(folder)), [place(_path(model)) for model in models]
     if not into.is_dir():
         raise UsageError("there is no such folder", "make it first", op="output_dir", tensor=str(folder))
     found = [
         into / f"{teacher.stem}{f'-{number}' * (count > 1)}{teacher.suffix}"
-        for teacher in teachers
+        for teacher in (PurePath(name_of(teacher)) for teacher in teachers)
         for number in range(1, count + 1)
     ]
-    taken = {teacher.resolve() for teacher in teachers}
-    for place, times in Counter(found).items():
+    taken = {teacher.resolve() for teacher in teachers if isinstance(teacher, Path)}
+    for path, times in Counter(found).items():
         if times > 1:
-            raise UsageError("two students would be called so", "rename a teacher", op="output_dir", tensor=place.name)
-        if place.resolve() in taken:
-            raise UsageError("it would replace a teacher", "choose another folder", op="output_dir", tensor=place.name)
+            raise UsageError("two students would be called so", "rename a teacher", op="output_dir", tensor=path.name)
+        if path.resolve() in taken:
+            raise UsageError("it would replace a teacher", "choose another folder", op="output_dir", tensor=path.name)
     return found
+
+
+def _absolute(model: str | os.PathLike[str]) -> str:
+    """A teacher's name for a worker that may be in another folder."""
+    where = place(model)
+    return where if isinstance(where, str) else os.path.abspath(where)
 
 
 def _path(model: Model) -> str:

@@ -7,7 +7,7 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, TypeAlias
 
 import onnx
@@ -18,7 +18,10 @@ from onnx import ModelProto
 from onnx_net2net.errors import ModelError
 from onnx_net2net.storage.model import AnyModel, Digest, LazyModel, detached, whole
 from onnx_net2net.storage.reader import external_tensors, read
+from onnx_net2net.storage.remote import put
 from onnx_net2net.storage.sinks import Layout, explained
+from onnx_net2net.storage.upload import Upload
+from onnx_net2net.storage.urls import Place, is_url, name_of, place
 from onnx_net2net.storage.wire import pieces, size_of
 from onnx_net2net.storage.writer import Draft, Finish
 
@@ -43,7 +46,8 @@ def opened(model: Model | LazyModel) -> AnyModel:
     """Reads a model; of a file of `LARGE` bytes and more without its large weights, which are read when wanted.
 
     Raises:
-        ModelError: If the file cannot be read, or is not a model.
+        ModelError: If the file or URL cannot be read, or is not a model.
+        MissingError: If it is a URL, and fsspec or what it needs is not installed.
     """
     if isinstance(model, LazyModel):
         return model
@@ -53,7 +57,7 @@ def opened(model: Model | LazyModel) -> AnyModel:
         exported: ModelProto = gs.export_onnx(model)
         exported.ir_version = max(exported.ir_version, 4)  # its initializers are not listed as inputs
         return exported
-    path = Path(model)
+    path = place(model)
     try:
         lazy = read(path)
     except FileNotFoundError as error:
@@ -72,7 +76,8 @@ def opened(model: Model | LazyModel) -> AnyModel:
 def _own(model: ModelProto) -> ModelProto:
     """The model, unless a weight names a file anywhere on this machine: only what was read here may."""
     for tensor in external_tensors(model):
-        if any(entry.key == "location" and os.path.isabs(entry.value) for entry in tensor.external_data):
+        named = (entry.value for entry in tensor.external_data if entry.key == "location")
+        if any(os.path.isabs(name) or is_url(name) for name in named):
             raise ModelError(
                 "its data lies in another file", "pass the model by path", op="initializer", tensor=tensor.name
             )
@@ -124,10 +129,15 @@ def save(model: AnyModel, path: str | os.PathLike[str], layout: Layout = STANDAR
 
     Raises:
         ModelError: If the file cannot be written; an existing file is then left as it was.
+        MissingError: If it is a URL, and fsspec or what it needs is not installed.
     """
-    target = Path(path)
+    target = place(path)
     if is_text(path) or (isinstance(model, ModelProto) and not (is_large(model) or layout.is_external)):
         model = whole(model)
+        if isinstance(target, str):
+            data = _serializer(target).serialize_proto(model)
+            put([(target, lambda: [data])])
+            return
         with explained(target), atomic(target) as stream:
             stream.write(_serializer(target).serialize_proto(model))
         return
@@ -143,18 +153,18 @@ def draft(
     finish: Finish | None = None,
     digests: Sequence[Digest] = (),
     inputs: set[str] | None = None,
-) -> Draft:
-    """A model on disk that is not in place yet; see `Draft`.
+) -> Draft | Upload:
+    """A model on disk that is not in place yet; see `Draft`, and for a URL `Upload`.
 
     Args:
         model: What to write.
-        path: Where it goes.
+        path: Where it goes, a path or a URL.
         layout: How.
         finish: Called once all weights are written; by default the name of a data file carries the model's digest.
         digests: What to take on the way.
         inputs: Files that the model is made from.
     """
-    target = Path(path)
+    target = place(path)
     lazy = model if isinstance(model, LazyModel) else detached(model)
     if finish is None:
         state = Digest(lazy)
@@ -162,18 +172,27 @@ def draft(
     jobs: dict[str, Callable[[], None]] = {}
     for one in digests:
         jobs |= one.jobs()
-    return Draft(lazy, target, layout, LIMIT, finish, jobs, lazy.files() if inputs is None else inputs)
+    named = lazy.files() if inputs is None else inputs
+
+    def made(target: Path, inputs: set[str]) -> Draft:
+        return Draft(lazy, target, layout, LIMIT, finish, jobs, inputs)
+
+    return Upload(target, named, made) if isinstance(target, str) else made(target, named)
 
 
 def is_text(path: str | os.PathLike[str]) -> bool:
     """Whether a name stands for a text format, which is not written piece by piece."""
-    return onnx.serialization.registry.get_format_from_file_extension(Path(path).suffix) not in (None, "protobuf")
+    return onnx.serialization.registry.get_format_from_file_extension(_suffix(place(path))) not in (None, "protobuf")
 
 
-def _serializer(target: Path) -> Any:
+def _suffix(where: Place) -> str:
+    return PurePath(name_of(where)).suffix
+
+
+def _serializer(target: Place) -> Any:
     """What writes the format that `load` would read from this name: protobuf, or a text format."""
     registry = onnx.serialization.registry
-    return registry.get(registry.get_format_from_file_extension(target.suffix) or "protobuf")
+    return registry.get(registry.get_format_from_file_extension(_suffix(target)) or "protobuf")
 
 
 @contextlib.contextmanager

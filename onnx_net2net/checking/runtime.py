@@ -15,7 +15,7 @@ from onnx_net2net.checking.inputs import Array, Feeds
 from onnx_net2net.checking.session import Job, Reply, answer
 from onnx_net2net.errors import MissingError, ModelError
 from onnx_net2net.io import Model, is_large, opened, save
-from onnx_net2net.storage.model import AnyModel, LazyModel, proto_of
+from onnx_net2net.storage.model import AnyModel, LazyModel, here
 from onnx_net2net.storage.ranges import is_external
 from onnx_net2net.storage.reader import read
 from onnx_net2net.storage.sinks import Layout
@@ -234,12 +234,14 @@ def settled(model: Model | LazyModel) -> Iterator[ModelProto]:
     """A model that onnxruntime can run: weights that are still to be computed go to a temporary file."""
     found = opened(model)
     if isinstance(found, ModelProto) or not found.made:
-        yield proto_of(found)
+        proto, kept = here(found)  # onnxruntime reads files only
+        yield proto
+        del kept
         return
     with tempfile.TemporaryDirectory(prefix="onnx_net2net.") as folder:
         path = Path(folder) / "model.onnx"
         save(found, path, Layout(external=True))
-        yield proto_of(read(path))
+        yield read(path).proto
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from onnx_net2net.cli._say import Say
 from onnx_net2net.errors import NotEquivalentError, RequestError, UsageError
+from onnx_net2net.storage.urls import is_url, place
 
 if TYPE_CHECKING:
     from onnx_net2net.expansion import Expansion
@@ -48,7 +49,7 @@ class Job:
         self._check_targets([self.teacher])
         with self.say.stage("reading"):
             teacher = opened(self.teacher)
-            self._check_targets(data_files(self.teacher))
+            self._check_targets(data_files(self.teacher, self.output))
             plan = Path(self.plan).read_text("utf-8", "replace") if self.plan else None
         with self.say.stage("planning"):
             makers: dict[str, Any] = {"widen": growing.widen, "deepen": growing.deepen, "expand": recipe.expand}
@@ -78,7 +79,8 @@ class Job:
                 for what, other in taken:
                     if same_file(target, other):
                         raise UsageError(f"it would replace {what}", "choose another file", op=option, tensor=target)
-                if not Path(target).parent.is_dir():
+                where = place(target)
+                if isinstance(where, Path) and not where.parent.is_dir():
                     raise UsageError("there is no such folder", "make it first", op=option, tensor=target)
 
     @contextlib.contextmanager
@@ -119,21 +121,34 @@ class Job:
                 asked: dict[str, Any] = {name: getattr(self, name) for name in ("external", "shard_size", "threads")}
                 saved = expansion.save(self.output, verify=False, **asked)  # it was, if that was wanted
                 document["output"] = str(saved)
-                document["bytes"]["after"] = max(document["bytes"]["after"], os.path.getsize(self.output))
+                document["bytes"]["after"] = max(document["bytes"]["after"], _size(self.output))
             if self.plan_out:
                 with atomic(Path(self.plan_out)) as stream:
                     stream.write(expansion.plan.to_json().encode())
 
 
-def data_files(teacher: str) -> list[str]:
-    """The files beside a model that hold its weights."""
+def _size(output: str) -> int:
+    """Bytes of a model file."""
+    from onnx_net2net.storage.ranges import source
+
+    with source(str(place(output))) as opened:
+        return opened.size
+
+
+def data_files(teacher: str, target: str | None = None) -> list[str]:
+    """The files beside a model that hold its weights; none of a URL unless the target is one, too."""
+    if is_url(teacher) and not is_url(target):
+        return []
     from onnx_net2net.storage.reader import data_files
 
-    return sorted(data_files(Path(teacher)))
+    return sorted(data_files(place(teacher)))
 
 
 def same_file(a: str, b: str) -> bool:
-    """Whether two paths lead to one file, through whatever links."""
+    """Whether two paths lead to one file, through whatever links; or whether two URLs are the same."""
+    a, b = str(place(a)), str(place(b))
+    if is_url(a) or is_url(b):
+        return a == b
     with contextlib.suppress(OSError):
         return os.path.samefile(a, b)
     return os.path.realpath(a) == os.path.realpath(b)

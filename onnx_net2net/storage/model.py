@@ -11,6 +11,7 @@ from onnx import GraphProto, ModelProto, TensorProto
 
 from onnx_net2net.storage.ranges import is_external, place_of, refer
 from onnx_net2net.storage.tensors import Array, Made, Stored, Tensor, decode, encode, stays
+from onnx_net2net.storage.urls import is_url
 from onnx_net2net.storage.wire import copy_fields, pieces
 
 
@@ -19,13 +20,15 @@ class LazyModel:
     """A model without its large weights.
 
     Attributes:
-        proto: The message. Weights that are not in it are external; they name a range of a file by its absolute path,
-            or nothing.
+        proto: The message. Weights that are not in it are external; they name a range of a file by its absolute path
+            or URL, or nothing.
         made: What computes the latter, by name.
+        held: What was fetched of URLs stays at hand for as long as this is kept.
     """
 
     proto: ModelProto
     made: Mapping[str, Tensor] = field(default_factory=dict)
+    held: tuple[object, ...] = field(default=(), compare=False, repr=False)
 
     @property
     def graph(self) -> GraphProto:
@@ -58,7 +61,7 @@ def proto_of(model: AnyModel) -> ModelProto:
 
 def with_proto(model: AnyModel, proto: ModelProto) -> AnyModel:
     """The same weights behind another message."""
-    return LazyModel(proto, model.made) if isinstance(model, LazyModel) else proto
+    return LazyModel(proto, model.made, model.held) if isinstance(model, LazyModel) else proto
 
 
 def stored(weight: TensorProto) -> Tensor:
@@ -67,6 +70,27 @@ def stored(weight: TensorProto) -> Tensor:
     if place is None:
         raise LookupError(weight.name)
     return Stored(weight.data_type, tuple(weight.dims), place)
+
+
+def here(model: AnyModel) -> tuple[ModelProto, list[object]]:
+    """The message of a model without computed weights, all in files of this machine while the other things are kept.
+
+    Raises:
+        ModelError: If weights are elsewhere and cannot be fetched.
+    """
+    proto = proto_of(model)
+    places = {i: place_of(weight) for i, weight in enumerate(proto.graph.initializer) if is_external(weight)}
+    if not any(place is not None and is_url(place.url) for place in places.values()):
+        return proto, []
+    copy = ModelProto()
+    copy.CopyFrom(proto)
+    kept: list[object] = []
+    for i, place in places.items():
+        if place is not None:
+            local, holder = place.here()
+            refer(copy.graph.initializer[i], local)
+            kept.append(holder)
+    return copy, kept
 
 
 def promise(weight: TensorProto, tensor: Tensor) -> None:

@@ -1,6 +1,6 @@
 """Ranges of bytes: the one way in which stored weights are read.
 
-A place that is no file (an object store, say) needs one more class like `MappedFile`, and a line in `source`.
+Files of this machine are mapped; what a URL names is fetched by `remote`, as far as it is wanted.
 """
 
 from __future__ import annotations
@@ -15,17 +15,23 @@ from typing import Protocol
 from onnx import TensorProto
 
 from onnx_net2net.errors import ModelError
+from onnx_net2net.storage.urls import is_url
 
 
 class Source(Protocol):
     """Something that bytes can be read from; `close` leaves what was read valid."""
 
+    path: str
+    """A file of this machine in which what was fetched lies at the same places."""
     size: int
     stamp: str
     """What changes when the content does."""
 
     def read(self, offset: int, length: int) -> memoryview:
         """The bytes of a range, which lies within the size."""
+
+    def fetch(self, offset: int, length: int) -> None:
+        """Gets a range ready to be read in parts."""
 
     def close(self) -> None:
         """Lets go of it."""
@@ -39,6 +45,7 @@ class MappedFile:
     """
 
     def __init__(self, path: str) -> None:
+        self.path = path
         self.handle = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
         found = os.fstat(self.handle)
         self.size = found.st_size
@@ -54,19 +61,29 @@ class MappedFile:
             mapped.madvise(mmap.MADV_WILLNEED)
         return memoryview(mapped)[offset - start :]
 
+    def fetch(self, offset: int, length: int) -> None:
+        """Nothing is to be done for it."""
+
     def close(self) -> None:
         """Closes the file; what is mapped stays."""
         os.close(self.handle)
 
 
 @contextlib.contextmanager
-def source(url: str) -> Iterator[Source]:
-    """Where the bytes of a name come from.
+def source(url: str, stamp: str = "") -> Iterator[Source]:
+    """Where the bytes of a name come from; of a URL with that stamp what is fetched already is not fetched again.
 
     Raises:
         OSError: If it cannot be read.
+        ModelError: If it is a URL and cannot be read.
     """
-    opened = MappedFile(url)
+    opened: Source
+    if is_url(url):
+        from onnx_net2net.storage.remote import remote
+
+        opened = remote(url, stamp)
+    else:
+        opened = MappedFile(url)
     try:
         yield opened
     finally:
@@ -78,7 +95,7 @@ class Range:
     """Bytes within a file.
 
     Attributes:
-        url: The file, by its absolute path.
+        url: The file, by its absolute path or URL.
         offset: Where they begin.
         length: How many there are.
         stamp: What the file was like when it was opened first.
@@ -97,15 +114,24 @@ class Range:
         """
         return self.part(0, self.length)
 
+    def here(self) -> tuple[Range, object]:
+        """The same bytes in a file of this machine, while the second thing is kept. Raises what `read` raises."""
+        if not is_url(self.url):
+            return self, None
+        with self._opened() as opened:
+            opened.fetch(self.offset, self.length)
+            return Range(opened.path, self.offset, self.length), opened
+
     def part(self, start: int, length: int) -> memoryview:
         """Some of the bytes. Raises what `read` raises."""
         with self._opened() as opened:
+            opened.fetch(self.offset, self.length)
             return opened.read(self.offset + start, length)
 
     @contextlib.contextmanager
     def _opened(self) -> Iterator[Source]:
         try:
-            with source(self.url) as opened:
+            with source(self.url, self.stamp) as opened:
                 if self.stamp and opened.stamp != self.stamp:
                     raise ModelError("it has changed since it was read", "read it again", op="file", tensor=self.url)
                 yield opened
@@ -137,7 +163,8 @@ def is_external(tensor: TensorProto) -> bool:
 def place_of(tensor: TensorProto) -> Range | None:
     """The range that `refer` gave a tensor, or None."""
     found = {entry.key: entry.value for entry in tensor.external_data}
-    if not os.path.isabs(found.get("location", "")):
+    location = found.get("location", "")
+    if not (os.path.isabs(location) or is_url(location)):
         return None
     return Range(found["location"], int(found["offset"]), int(found["length"]), found.get("stamp", ""))
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol, overload
 
 from google.protobuf.message import DecodeError
 from onnx import GraphProto, ModelProto, TensorProto
@@ -33,7 +33,17 @@ class Field:
     end: int
 
 
-def fields(data: memoryview, start: int, end: int) -> Iterator[Field]:
+class Bytes(Protocol):
+    """Bytes that may not be in memory."""
+
+    def __len__(self) -> int: ...
+    @overload
+    def __getitem__(self, place: int, /) -> int: ...
+    @overload
+    def __getitem__(self, place: slice, /) -> memoryview: ...
+
+
+def fields(data: Bytes, start: int, end: int) -> Iterator[Field]:
     """The fields of a message, in order.
 
     Raises:
@@ -57,7 +67,7 @@ def fields(data: memoryview, start: int, end: int) -> Iterator[Field]:
         start = after
 
 
-def _number(data: memoryview, start: int, end: int) -> tuple[int, int]:
+def _number(data: Bytes, start: int, end: int) -> tuple[int, int]:
     """A number, and where it ends."""
     value = 0
     for i in range(MOST):
@@ -98,7 +108,7 @@ class Found:
     data: dict[int, tuple[int, int]] = field(default_factory=dict)
 
 
-def strip(data: memoryview, least: int) -> Found:
+def strip(data: Bytes, least: int) -> Found:
     """Takes the data of ``least`` bytes and more out of a serialised model.
 
     Raises:
@@ -127,7 +137,7 @@ def strip(data: memoryview, least: int) -> Found:
     return Found(b"".join(pieces), found)
 
 
-def _without(data: memoryview, item: Field, left_out: list[Field]) -> bytes:
+def _without(data: Bytes, item: Field, left_out: list[Field]) -> bytes:
     """A weight without some of its fields."""
     starts = [item.content, *(f.end for f in left_out)]
     ends = [*(f.start for f in left_out), item.end]
