@@ -351,7 +351,7 @@ def test_where_nothing_can_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ModelError, match=r"it may not be written \(Access Denied\); check your credentials"):
         made.save("counted://s.onnx", verify=False)
     with pytest.raises(UsageError, match="a family is written to a folder"):
-        list(expand_all(["memory://t.onnx"], {"steps": []}, output_dir="memory://out"))
+        list(expand_all(["memory://t.onnx"], {"steps": [{"do": "widen", "factor": 2}]}, output_dir="memory://out"))
 
 
 # Names
@@ -429,16 +429,14 @@ def test_commands_take_urls(tmp_path: Path) -> None:
     path = teacher(tmp_path, "external")
     send(path.parent, "memory://in")
     run("widen memory://in/t.onnx -o memory://out/s.onnx --factor 2 --shard-size 6K --seed 3")
-    print(onnx.load_from_string(contents("memory://out")["s.onnx"], load_external_data=False) if 0 else [ (e.key,e.value) for e in onnx.load_model_from_string(contents("memory://out")["s.onnx"]).metadata_props], sorted(contents("memory://out")))
     run(f"widen {path} -o file://{tmp_path}/s.onnx --factor 2 --shard-size 6K --seed 3")
-    print([ (e.key,e.value) for e in onnx.load(tmp_path / "s.onnx", load_external_data=False).metadata_props], sorted(map(str,tmp_path.glob("s.onnx*"))))
     assert contents("memory://out") == {file.name: file.read_bytes() for file in tmp_path.glob("s.onnx*")}
     run("inspect memory://in/t.onnx")
     run(f"check memory://in/t.onnx memory://out/s.onnx --samples 1 --junit {tmp_path}/r.xml")
-    assert run("check memory://in/t.onnx memory://no.onnx", 4).output.count("no such object") == 1
+    assert run("check memory://in/t.onnx memory://no.onnx", 3).output.count("no such object") == 1
     for output in ("memory://in/t.onnx", "memory://in/t.onnx.data"):
         assert "would replace" in run(f"widen memory://in/t.onnx -o {output} --factor 2 --no-verify", 2).output
-    run("deepen memory://in/t.onnx --after every --dry-run")
+    run("deepen memory://in/t.onnx --after r --mode residual --dry-run")
     (tmp_path / "r.toml").write_text('[[steps]]\ndo = "widen"\nfactor = 2\n')
     run(f"expand memory://in/t.onnx {tmp_path}/r.toml -o memory://e.onnx --no-verify")
     (tmp_path / "family").mkdir()

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, overload
 
 from onnx_net2net.errors import MissingError, ModelError, Net2NetError
-from onnx_net2net.storage.ranges import MappedFile
 
 BLOCK = 1 << 16
 """Bytes that are fetched at least, since a request costs more than they do."""
@@ -92,13 +91,26 @@ class Remote:
         """Where it is fetched to."""
         self.handle = os.open(self.path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o600)
         os.ftruncate(self.handle, self.size)
-        self.mapped = MappedFile(self.path)
-        weakref.finalize(self, _forget, self.handle, self.mapped, folder)
+        weakref.finalize(self, _forget, self.handle, folder)
 
     def read(self, offset: int, length: int) -> memoryview:
-        """The bytes of a range, mapped."""
+        """The bytes of a range."""
         self.fetch(offset, length)
-        return self.mapped.read(offset, length)
+        return self._read(offset, length)
+
+    def _read(self, offset: int, length: int) -> memoryview:
+        """What was fetched; read, as not every file system shows in a mapped file at once what was written to it."""
+        found = memoryview(bytearray(length))
+        done = 0
+        with self.lock:
+            os.lseek(self.handle, offset, os.SEEK_SET)
+            while done < length:
+                part = os.read(self.handle, min(length - done, MOST))
+                if not part:
+                    raise ModelError("what was fetched of it is gone", "read it again", op="URL", tensor=self.url)
+                found[done : done + len(part)] = part
+                done += len(part)
+        return found.toreadonly()
 
     def fetch(self, offset: int, length: int) -> None:
         """Fetches what is missing of a range.
@@ -176,13 +188,12 @@ class Remote:
         start, stop, _ = place.indices(self.size) if isinstance(place, slice) else (place, place + 1, 1)
         with self.lock:
             self._fetch(start, stop - start)
-        found = self.mapped.read(start, max(0, stop - start))
+        found = self._read(start, max(0, stop - start))
         return found if isinstance(place, slice) else found[0]
 
 
-def _forget(handle: int, mapped: MappedFile, folder: str) -> None:
+def _forget(handle: int, folder: str) -> None:
     os.close(handle)
-    mapped.close()
     shutil.rmtree(folder, ignore_errors=True)
 
 
