@@ -232,11 +232,15 @@ def test_no_cluster_at_the_address(teachers: list[str]) -> None:
         list(expand_all(teachers, recipe(WIDE), engine="dask=tcp://127.0.0.1:1"))
 
 
+MANY = 4000
+"""Members of a family that is not done before somebody interrupts it, even on a busy machine."""
+
+
 @pytest.mark.parametrize("name", [needs("joblib"), needs("dask")])
 def test_an_interrupt_leaves_only_whole_students(name: str, teachers: list[str], tmp_path: Path) -> None:
     (tmp_path / "r.toml").write_text('[[steps]]\ndo = "widen"\nfactor = 2\n')
     (tmp_path / "out").mkdir()
-    seeds = "seed=" + ",".join(map(str, range(500)))
+    seeds = "seed=" + ",".join(map(str, range(MANY)))
     command = ["expand", teachers[0], "r.toml", "--set", seeds, "--output-dir", "out", "--engine", name, "--jobs", "2"]
     running = subprocess.Popen(
         [sys.executable, "-m", "onnx_net2net", *command],
@@ -252,7 +256,7 @@ def test_an_interrupt_leaves_only_whole_students(name: str, teachers: list[str],
     _, said = running.communicate()
     assert (running.returncode, said.strip()) == (130, "")
     found = sorted((tmp_path / "out").iterdir())
-    assert 0 < len(found) < 500
+    assert 0 < len(found) < MANY
     assert all(path.suffix == ".onnx" for path in found)
     for path in found:
         onnx.checker.check_model(onnx.load(path))
