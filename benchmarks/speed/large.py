@@ -24,10 +24,11 @@ GB = 10**9
 def large(folder: Path, gigabytes: float) -> None:
     """Widens a model of so many gigabytes to more than twice as many, and verifies it block by block."""
     teacher, student = stack(folder, round(gigabytes * GB / 4 / 4096**2)), folder / "wide.onnx"
-    took = process([*OURS, "widen", teacher, "--factor", 1.45, "--no-verify", "-o", student])
+    plan = folder / "plan.json"
+    took = process([*OURS, "widen", teacher, "--factor", 1.45, "--no-verify", "-o", student, "--plan-out", plan])
     sizes = [sum(p.stat().st_size for p in folder.glob(f"{name}*")) / GB for name in ("stack", "wide")]
     print(f"widened {sizes[0]:.1f} GB to {sizes[1]:.1f} GB in {took.seconds:.0f} s, peak {took.peak / 2**20:.0f} MiB")
-    took = process([*OURS, "check", teacher, student, "--verify", "sample"])
+    took = process([*OURS, "check", teacher, student, "--plan", plan, "--verify", "sample"])
     print(f"verified block by block in {took.seconds:.0f} s, peak {took.peak / 2**20:.0f} MiB")
 
 
