@@ -6,6 +6,7 @@ import math
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 
 ROOT = Path(__file__).parents[2]
+LAUNCH = Path(__file__).with_name("launch.py")
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 OURS = [sys.executable, "-m", "onnx_net2net"]
 
@@ -52,7 +54,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Process:
-    """What a process took: seconds, and its largest resident memory in bytes (VmHWM)."""
+    """What a process took: seconds, and its largest resident memory in bytes."""
 
     seconds: float
     peak: int
@@ -65,17 +67,14 @@ def process(command: Sequence[object], cwd: Path = ROOT, **environment: str) -> 
         RuntimeError: If it fails.
     """
     environ = {**os.environ, **ONE_THREAD, "PYTHONPATH": str(ROOT), **environment}
-    start = time.perf_counter()
-    with subprocess.Popen(
-        [str(part) for part in command], cwd=cwd, env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    ) as child:
-        said = child.stdout.read() if child.stdout else b""
-        _, status, usage = os.wait4(child.pid, 0)
-        seconds = time.perf_counter() - start
-        child.returncode = os.waitstatus_to_exitcode(status)
-    if child.returncode:
-        raise RuntimeError(f"{command} gave {child.returncode}: {said.decode(errors='replace')[-2000:]}")
-    return Process(seconds, usage.ru_maxrss * 1024)
+    with tempfile.NamedTemporaryFile("r", encoding="utf-8") as report:
+        launched = [sys.executable, "-S", LAUNCH, report.name, *map(str, command)]
+        ran = subprocess.run(launched, cwd=cwd, env=environ, capture_output=True, check=True)
+        seconds, kilobytes, status = report.read().split()
+    if int(status):
+        said = (ran.stdout + ran.stderr).decode(errors="replace")
+        raise RuntimeError(f"{command} gave {status}: {said[-2000:]}")
+    return Process(float(seconds), int(kilobytes) * 1024)
 
 
 def least(runs: int, call: Callable[[], Any]) -> float:
