@@ -52,6 +52,28 @@ Without a mode a layer is `identity` where the table calls that exact, else `res
 `deepen --every` takes the operator by itself; functions that are written out in several nodes, such as x * Sigmoid(x)
 for SiLU or Gelu with Erf or Tanh, are taken as one. Other tensors can be named.
 """
+TAIL = """
+## The order of copies
+
+A copied block has all its weights but those at the end of its branch, biases included, which are zero: it adds nothing
+until it is trained. So a student is exact wherever copies stand; how well it trains depends on where. A copy stands
+directly behind what it copies. With a and f for attention and feed-forward of a layer, and a prime for a copy:
+
+| asked | order |
+|---|---|
+| `--block every` | a1 a1' f1 f1' a2 a2' f2 f2' |
+| `--block every --span 2` | a1 f1 a1' f1' a2 f2 a2' f2': layers are interleaved with copies of themselves |
+| `--block every --span 2 --count 2` | a1 f1 a1' f1' a1'' f1'' a2 f2 a2' f2' a2'' f2'' |
+| `--block A2 --span 2` | a1 f1 a2 f2 a2' f2': behind the layers that are named, by the sum of their first block |
+| `--block A1 --span 4` | a1 f1 a2 f2 a1' f1' a2' f2': two layers are stacked as one |
+
+The last row with the whole network as its span is the stacking that repeats all layers in order; there, too, the copies
+add nothing at first, while stacking whole trained layers as they are would change the function.
+
+In a network that normalises behind each sum (BERT), a block ends with its sum, and the next one starts from the norm of
+it. Its blocks can be copied one by one: the copy stands between the sum and the norm. Several together cannot, since a
+second norm would not be the identity.
+"""
 
 
 def teacher(op: str) -> ModelProto:
@@ -81,7 +103,7 @@ def document() -> str:
     """The whole page."""
     titles = ["operator", *(f"`{mode}`" for mode in MODES), "every"]
     head = [f"| {' | '.join(titles)} |", "|" + "---|" * len(titles)]
-    return f"{HEAD}\n" + "\n".join([*head, *map(row, OPERATORS)]) + "\n"
+    return f"{HEAD}\n" + "\n".join([*head, *map(row, OPERATORS)]) + f"\n{TAIL}"
 
 
 if __name__ == "__main__":

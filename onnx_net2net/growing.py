@@ -167,7 +167,7 @@ STARTS = ("exact", "random")
 
 
 def _check_deepening(
-    after: object, block: object, mode: object, ask: Mapping[str, object], count: object, seed: object
+    after: object, block: object, mode: object, ask: Mapping[str, object], count: object, seed: object, span: object
 ) -> None:
     """Refuses arguments of `deepen` that have no meaning, or none together."""
     group, init = ask["group"], ask["init"]
@@ -176,12 +176,18 @@ def _check_deepening(
     for name, value, known in (("mode", mode, (None, *MODES)), ("init", init, STARTS)):
         if value not in known:
             raise UsageError(f"{value!r} is unknown", f"choose one of {', '.join(filter(None, known))}", op=name)
-    if not all(type(n) is int for n in (count, seed)) or count < 1 or seed < 0:  # type: ignore[operator]
-        raise UsageError("count has to be positive, and seed not negative", "give whole numbers", op="deepen")
+    numbers = {"count": (count, 1), "span": (span, 1), "seed": (seed, 0)}
+    for name, (value, least) in numbers.items():
+        if type(value) is not int or value < least:
+            raise UsageError(f"{value!r} is no whole number from {least} on", "give one", op=name)
+    if span != 1 and not block:
+        raise UsageError("only blocks are copied several together", "name blocks", op="span")
     if group != "depthwise" and (type(group) is not int or group < 1):
         raise UsageError(f"{group!r} is no number of groups", "give a positive number, or depthwise", op="group")
     if block and (after or mode or ask["kernel"] or group != 1 or ask["batch_norm"] or init == "random"):
-        raise UsageError("a copied block brings its own layers", "give nothing but count and seed with it", op="block")
+        raise UsageError(
+            "a copied block brings its own layers", "give nothing but count, span and seed with it", op="block"
+        )
     if ask["batch_norm"] and mode not in (None, "identity"):
         raise UsageError(f"mode {mode} has none", "leave it out, or choose mode identity", op="batch_norm")
     if ask["calibrate"] is not None and (not ask["batch_norm"] or init == "random"):
@@ -196,6 +202,7 @@ def deepen(
     mode: Mode | None = None,
     kernel: Any = None,
     count: int = 1,
+    span: int = 1,
     group: int | str = 1,
     batch_norm: bool = False,
     calibrate: Mapping[str, Any] | None = None,
@@ -214,6 +221,8 @@ def deepen(
         kernel: Odd kernel of convolutions: ``3``, ``(1, 7)``, or several for several layers, such as the
             paper's ``[(1, 7), (7, 1)]``. Default 3.
         count: How many layers, or copies of a block, go to each place.
+        span: How many blocks that follow each other are copied together, behind the last; a transformer's layer often
+            is two, attention and feed-forward.
         group: Groups of the convolutions, or ``"depthwise"``.
         batch_norm: Whether identity layers get BatchNormalization, with mean 0 and variance 1.
         calibrate: Arrays by input name, samples first, to measure mean and variance on instead.
@@ -230,13 +239,13 @@ def deepen(
     details = {"kernel": kernel, "group": group, "batch_norm": batch_norm, "calibrate": calibrate, "init": init}
     if plan is not None:
         untouched = {"kernel": None, "group": 1, "batch_norm": False, "calibrate": None, "init": "exact"}
-        if after or block or mode or count != 1 or details != untouched:
+        if after or block or mode or (count, span) != (1, 1) or details != untouched:
             raise UsageError("a plan already says where to insert layers", "give a plan or places", op="plan")
         return from_plan(teacher, plan)
-    _check_deepening(after, block, mode, details, count, seed)
+    _check_deepening(after, block, mode, details, count, seed, span)
     found = infer(teacher)
     if block:
-        made, skipped = plan_blocks(found, block, count, seed)
+        made, skipped = plan_blocks(found, block, count, span, seed)
         return Expansion(teacher, made, skipped, {})
     data = calibrate
     ask = Ask(

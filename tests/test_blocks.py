@@ -92,6 +92,31 @@ def test_a_transformer() -> None:
     assert parameters(made.model) > 1.8 * parameters(model)
 
 
+def test_blocks_that_are_copied_together() -> None:
+    """A copy of attention and feed-forward follows both; one block alone would part them."""
+    model = transformer()
+    made = held_to(deepen(model, block="attended", span=2, count=2))
+    assert [(copy.span, copy.source, copy.tensor) for copy in made.plan.blocks] == [(2, "x", "fed")] * 2
+    assert set(zeroed(deepen(model, block="every", span=2))) == {f"{n}_deeper_zero" for n in ("wo", "bo", "w2", "c2")}
+    body = [node.op_type for node in model.graph.node]
+    assert [node.op_type for node in made.model.graph.node] == body[:30] * 3 + body[30:]
+
+
+def test_too_few_blocks_to_copy_together() -> None:
+    model = transformer()
+    with pytest.raises(RequestError, match=r"'?Add.*1 of 2 blocks follow each other: none starts from fed"):
+        deepen(model, block="fed", span=2)
+    made = deepen(model, block="every", span=3)
+    assert not made.plan.blocks
+    assert made.skipped["attended"] == "2 of 3 blocks follow each other: none starts from fed"
+
+
+def test_blocks_with_a_mere_copy_between_them() -> None:
+    model = small("h = MatMul(x, w) s = Add(x, h) i = Identity(s) g = MatMul(i, u) y = Add(i, g)")
+    made = held_to(deepen(model, block="s", span=2))
+    assert [node.op_type for node in made.model.graph.node] == ["MatMul", "Add", "Identity", "MatMul", "Add"] * 2
+
+
 def test_a_copied_block_can_learn() -> None:
     """Its branch depends on its input, and on the projection alone whether it adds something."""
     made = deepen(transformer(), block="fed")
@@ -133,7 +158,7 @@ ROWS = {
     "a shortcut through casts": ("c = Cast<to=1>(x) d = Identity(c) h = MatMul(x, w) y = Add(d, h)", ("w",)),
     "a shared weight": ("g = MatMul(x, w) h = MatMul(g, w) y = Add(x, h)", ("w",)),
 }
-CONSTANTS = "float[4,4] w, float[4,4] u, float[4] b, float low = {-0.5}, float high = {0.5}, float one = {1}"
+CONSTANTS = "float tenth = {0.1}, float[4,4] w, float[4,4] u, float[4] b, float low = {-0.5}, float high = {0.5}, float one = {1}"
 
 
 def small(body: str, shape: str = "3,4") -> ModelProto:
@@ -164,6 +189,11 @@ REFUSED = {
     "a sum of strangers": ("g = MatMul(x, w) h = MatMul(x, u) y = Add(g, h)", "y", "it is not the sum"),
     "a bias": ("h = MatMul(x, w) y = Add(h, b)", "y", "it is not the sum"),
     "no sum": ("h = MatMul(x, w) y = Relu(h)", "y", "it is not the sum"),
+    "a formula, no weights": (
+        "h = Mul(x, x) k = Mul(h, tenth) y = Add(x, k)",
+        "y",
+        "no weights at the end of its branch can make it zero",
+    ),
     "a tensor twice": ("h = MatMul(x, w) y = Add(h, h)", "y", "it is not the sum"),
 }
 
@@ -214,6 +244,8 @@ EDITS: dict[str, dict[str, Any]] = {
     "a use that is none": {"zeroed": [["a", 1]]},
     "names": {"names": ["y"] * 9},
     "few names": {"names": []},
+    "more blocks": {"span": 2},
+    "no number of blocks": {"span": True},
     "an unknown field": {"colour": "red"},
 }
 
@@ -317,7 +349,7 @@ EXPORTED = {
     "cnn.tf2onnx": 1,
     "efficientnet.torchscript": 2,
     "encoder.dynamo": 4,
-    "gpt2.dynamo_raw": 6,
+    "gpt2.dynamo_raw": 4,
     "llama.torchscript": 4,
     "mixer.dynamo": 4,
     "mobilenet_v2.torchscript": 2,
@@ -332,11 +364,20 @@ EXPORTED = {
 
 @pytest.mark.parametrize(("name", "blocks"), EXPORTED.items(), ids=EXPORTED.keys())
 def test_exports(name: str, blocks: int) -> None:
-    made = deepen(export(name), block="every")
-    assert len(made.plan.blocks) == blocks
-    verdict = made.verify(dims=DIMS)
-    assert verdict, verdict.reason
-    assert_untouched(made.teacher, made.model, made.plan)
+    for span in (1, 2):
+        made = deepen(export(name), block="every", span=span)
+        assert span == 2 or len(made.plan.blocks) == blocks
+        if made.plan.blocks:
+            verdict = made.verify(dims=DIMS)
+            assert verdict, verdict.reason
+            assert_untouched(made.teacher, made.model, made.plan)
+
+
+@pytest.mark.parametrize("name", ["gpt2.dynamo", "llama.torchscript", "vit.dynamo_raw"])
+def test_layers_of_exported_transformers(name: str) -> None:
+    """Two layers, each of attention and feed-forward, are copied layer by layer."""
+    made = deepen(export(name), block="every", span=2)
+    assert [copy.span for copy in made.plan.blocks] == [2, 2]
 
 
 ARCHITECTURES = sorted({name.partition(".")[0] for name in EXPORTS} - {"cnn"})  # two different networks

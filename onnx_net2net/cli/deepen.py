@@ -21,6 +21,7 @@ MODES = ("identity", "residual", "prelu", "linear")
 @click.option("--kernel", metavar="K", help="Kernel of convolutions (default 3); 1x7,7x1 inserts two layers.")
 @click.option("--group", metavar="N", help="Groups of convolutions, or depthwise (default 1).")
 @click.option("--count", type=COUNT, metavar="N", help="How many layers, or copies of a block (default 1).")
+@click.option("--span", type=COUNT, metavar="N", help="Copy N blocks that follow each other together (default 1).")
 @click.option("--batch-norm", is_flag=True, help="Put BatchNormalization into identity layers.")
 @click.option("--calibrate", type=FILE, metavar="X.npz", help="Samples by input name, to measure its statistics on.")
 @click.option("--init", type=click.Choice(["random"]), help="Random layers, as a baseline; needs --no-verify.")
@@ -43,5 +44,5 @@ def deepen(**given: Any) -> None:
     job.run("deepen", **asked, **({"group": group if group == "depthwise" else int(group)} if group else {}))
 
 
-ALSO = ("block", "count", "seed")
+ALSO = ("block", "count", "seed", "span")
 """Options that --block takes."""

@@ -1,4 +1,4 @@
-"""Residual blocks: x + branch(x), found in the graph, and a copy of one that adds nothing until it is trained.
+"""Residual blocks: x + branch(x), found in the graph, and a copy of some that adds nothing until it is trained.
 
 The copy follows its block. Its last projection is zero, and so is its branch: y + 0 = y. Behind an activation f of the
 sum, f(f(s) + 0) = f(s) where f is idempotent.
@@ -7,7 +7,7 @@ sum, f(f(s) + 0) = f(s) where f is idempotent.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -32,16 +32,17 @@ DEEP = 64
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """A residual block.
+    """A residual block, or several that follow each other.
 
     Attributes:
-        add: Position of the node that adds the branch.
+        add: Position of the node that adds the branch, the first one's.
         source: The tensor that it is added to, and that the branch starts from.
         after: Position of the node that a copy follows: the sum, or an activation of it.
         tensor: What that node makes.
         nodes: Positions of the nodes that a copy repeats.
         zeroed: (node, input slot) of the weights that make the branch of a copy zero.
         refusal: Why no copy is exact.
+        span: How many blocks these are.
     """
 
     add: int
@@ -51,6 +52,7 @@ class Block:
     nodes: tuple[int, ...]
     zeroed: tuple[Slot, ...] = ()
     refusal: str = ""
+    span: int = 1
 
 
 class Blocks:
@@ -65,6 +67,10 @@ class Blocks:
 
     def every(self) -> list[Block]:
         """Every block, in graph order."""
+        return list(self._every)
+
+    @cached_property
+    def _every(self) -> list[Block]:
         return [block for i in range(len(self.graph.nodes)) if (block := self._block(i)) is not None]
 
     def named(self, name: str) -> Block:
@@ -95,6 +101,52 @@ class Blocks:
         if block is None or block.refusal:
             raise Declined("it is the sum of no block that can be copied")
         return block
+
+    def runs(self, blocks: Sequence[Block], span: int) -> tuple[list[Block], dict[str, str]]:
+        """Blocks, so many at a time, none in two runs; and those with which no run begins, with the reason."""
+        taken: set[int] = set()
+        found, skipped = [], {}
+        for block in blocks:
+            if block.add not in taken:
+                try:
+                    chain = self._chain(block, span)
+                except Declined as why:
+                    skipped[block.tensor] = str(why)
+                    continue
+                taken.update(link.add for link, _ in chain)
+                found.append(_joined(chain))
+        return found, skipped
+
+    def run(self, first: Block, span: int) -> Block:
+        """So many blocks that follow each other, as one.
+
+        Raises:
+            Declined: If fewer follow, or no copy of one of them is exact.
+        """
+        return _joined(self._chain(first, span))
+
+    def _chain(self, first: Block, span: int) -> list[tuple[Block, Sequence[int]]]:
+        """Blocks of which each starts from what the one before makes, with the nodes in between."""
+        chain: list[tuple[Block, Sequence[int]]] = [(first, ())]
+        while len(chain) < span:
+            last = chain[-1][0]
+            following = self._starting.get(last.tensor)
+            if following is None:
+                raise Declined(f"{len(chain)} of {span} blocks follow each other: none starts from {last.tensor}")
+            chain.append(following)
+        refusal = next((f"{block.tensor}: {block.refusal}" for block, _ in chain if block.refusal), "")
+        if refusal:
+            raise Declined(refusal)
+        return chain
+
+    @cached_property
+    def _starting(self) -> dict[str, tuple[Block, Sequence[int]]]:
+        """By tensor, the first block that starts from it or from a mere copy, with the nodes that make that."""
+        found: dict[str, tuple[Block, Sequence[int]]] = {}
+        for block in self._every:
+            for name, kept in self._origins(block.source):
+                found.setdefault(name, (block, kept))
+        return found
 
     @cached_property
     def _activations(self) -> dict[str, tuple[int, bool]]:
@@ -181,6 +233,17 @@ class Blocks:
         return self._activations.get(name)
 
 
+def _joined(chain: Sequence[tuple[Block, Sequence[int]]]) -> Block:
+    """Blocks that follow each other as one, which ends where the last one does."""
+    (first, _), (last, _) = chain[0], chain[-1]
+    nodes = {i for block, between in chain for i in (*between, *block.nodes)}
+    zeroed = {use for block, _ in chain for use in block.zeroed}
+    return replace(
+        last, add=first.add, source=first.source, nodes=tuple(sorted(nodes)), zeroed=tuple(sorted(zeroed)),
+        span=len(chain),
+    )  # fmt: skip
+
+
 class _Zeros:
     """Looks for the weights that make a tensor zero, against the flow of the graph."""
 
@@ -216,7 +279,7 @@ class _Zeros:
         name = self.graph.nodes[i].input[slot]
         if name not in self.graph.constants:
             return self.of(name, depth + 1)
-        return [(i, slot)] if self.graph.dtype(name) in FLOATS else []
+        return [(i, slot)] if _is_trained(self.graph, name) else []
 
 
 def copy_of(graph: Graph, block: Block, names: Names) -> BlockCopy:
@@ -226,10 +289,9 @@ def copy_of(graph: Graph, block: Block, names: Names) -> BlockCopy:
     read = [graph.tensor(use) for use in uses if use not in zeroed]
     constants = dict.fromkeys(name for name in read if name in graph.constants and _is_trained(graph, name))
     copy = BlockCopy(
-        block.add, block.after, block.tensor, block.source, block.nodes, tuple(constants), block.zeroed, ()
+        block.add, block.after, block.tensor, block.source, block.nodes, tuple(constants), block.zeroed, (), block.span
     )
-    made = tuple(names.new(base) for _, base in new_names(graph.nodes, copy))
-    return BlockCopy(copy.add, copy.after, copy.tensor, copy.source, copy.nodes, copy.constants, copy.zeroed, made)
+    return replace(copy, names=tuple(names.new(base) for _, base in new_names(graph.nodes, copy)))
 
 
 def _is_trained(graph: Graph, name: str) -> bool:

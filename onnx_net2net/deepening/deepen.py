@@ -15,13 +15,13 @@ from typing import Any, overload
 import numpy as np
 from onnx import ModelProto, NodeProto, helper, numpy_helper
 
-from onnx_net2net.deepening.blocks import Blocks, copy_of, duplicate
+from onnx_net2net.deepening.blocks import Block, Blocks, copy_of, duplicate
 from onnx_net2net.deepening.layers import Built, build, roles
 from onnx_net2net.deepening.places import Place, Places, choices, why_no_norm
 from onnx_net2net.errors import Declined, RequestError, UsageError
 from onnx_net2net.inference.axis_map import AxisMap
 from onnx_net2net.inference.graph import Graph
-from onnx_net2net.inference.proto import HUGE
+from onnx_net2net.inference.proto import HUGE, label
 from onnx_net2net.planning.names import Names
 from onnx_net2net.planning.plan import BlockCopy, Layer, Mode, Plan, Statistics, check_teacher, fingerprint
 from onnx_net2net.storage.model import AnyModel, LazyModel, promise, proto_of
@@ -87,8 +87,10 @@ def plan_layers(found: AxisMap, after: str | Sequence[str], ask: Ask, seed: int)
     return Plan(fingerprint(found.graph.model), seed, layers=tuple(layers)), planner.skipped
 
 
-def plan_blocks(found: AxisMap, wanted: str | Sequence[str], count: int, seed: int) -> tuple[Plan, dict[str, str]]:
-    """The plan that copies the residual blocks that are named, and why it skips others.
+def plan_blocks(
+    found: AxisMap, wanted: str | Sequence[str], count: int, span: int, seed: int
+) -> tuple[Plan, dict[str, str]]:
+    """The plan that copies the residual blocks that are named, ``span`` together, and why it skips others.
 
     Raises:
         RequestError: If a name is unknown, or no copy of the block is exact.
@@ -97,13 +99,29 @@ def plan_blocks(found: AxisMap, wanted: str | Sequence[str], count: int, seed: i
     skipped: dict[str, str] = {}
     if wanted == "every":
         every = finder.every()
-        chosen = [block for block in every if not block.refusal]
         skipped = {block.tensor: block.refusal for block in every if block.refusal}
+        chosen, others = finder.runs([block for block in every if not block.refusal], span)
+        skipped |= others
     else:
-        chosen = [finder.named(name) for name in ([wanted] if isinstance(wanted, str) else wanted)]
+        firsts = [finder.named(name) for name in ([wanted] if isinstance(wanted, str) else wanted)]
+        chosen = [_run(finder, found.graph, first, span) for first in firsts]
     names = Names(found.graph)
     copies = [copy_of(found.graph, block, names) for block in dict.fromkeys(chosen) for _ in range(count)]
     return Plan(fingerprint(found.graph.model), seed, blocks=tuple(copies)), skipped
+
+
+def _run(finder: Blocks, graph: Graph, first: Block, span: int) -> Block:
+    """So many blocks from the first on.
+
+    Raises:
+        RequestError: If they cannot be copied together.
+    """
+    try:
+        return finder.run(first, span)
+    except Declined as why:
+        raise RequestError(
+            str(why), "copy fewer together; inspect lists the blocks", op=label(graph.nodes[first.add])
+        ) from why
 
 
 class _Planner:
@@ -257,7 +275,7 @@ def check_layers(found: AxisMap, plan: Plan) -> Plan:
             if isinstance(item, Layer):
                 layers += _layer_again(item, places, names)
             else:
-                blocks.append(copy_of(found.graph, finder.at(item.add), names))
+                blocks.append(copy_of(found.graph, finder.run(finder.at(item.add), item.span), names))
         except (RequestError, Declined) as error:
             raise _does_not_fit(item.tensor) from error
         if item != (layers if isinstance(item, Layer) else blocks)[-1]:

@@ -202,6 +202,7 @@ class BlockCopy:
         constants: Weights that the copy has for itself.
         zeroed: (node, input slot) of the weights that are zero in the copy.
         names: Names of what is new, in the order of `blocks.new_names`.
+        span: How many blocks that follow each other the copy is of; ``add`` is the first one's.
     """
 
     add: int
@@ -212,6 +213,7 @@ class BlockCopy:
     constants: tuple[str, ...]
     zeroed: tuple[tuple[int, int], ...]
     names: tuple[str, ...]
+    span: int = 1
 
 
 @dataclass(frozen=True)
@@ -413,7 +415,8 @@ def _decode_layer(item: dict[str, Any]) -> Layer:
 def _decode_block(item: dict[str, Any]) -> BlockCopy:
     lists: dict[str, Any] = {key: tuple(item[key]) for key in ("nodes", "constants", "names")}
     block = BlockCopy(**{**item, **lists, "zeroed": tuple((i, slot) for i, slot in item["zeroed"])})
-    _check("whole number", int, block.add, block.after, *block.nodes, *(n for use in block.zeroed for n in use))
+    zeroed = (n for use in block.zeroed for n in use)
+    _check("whole number", int, block.add, block.after, block.span, *block.nodes, *zeroed)
     _check("text", str, block.tensor, block.source, *block.constants, *block.names)
     return block
 

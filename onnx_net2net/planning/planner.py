@@ -333,8 +333,7 @@ def _current(graph: Graph, written: Written) -> list[int]:
 
 def _named(graph: Graph, sizes: Iterable[SizePlan], taken: set[str]) -> Iterable[SizePlan]:
     """Gives sizes in slots the name of the initializer that will hold them; equal ones share it."""
-    names = Names(graph)
-    names.taken |= taken
+    names = Names(graph, taken)
     shared: dict[tuple[str, tuple[float, ...]], str] = {}
     for plan in sizes:
         if isinstance(plan.where, str):
