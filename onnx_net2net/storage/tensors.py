@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
@@ -42,7 +43,7 @@ def stays(dtype: int, shape: tuple[int, ...]) -> bool:
     return bytes_of(dtype, shape) <= INLINE or (structure and math.prod(shape) <= SIZES)
 
 
-class Tensor:
+class Tensor(ABC):
     """A tensor that is not in memory.
 
     Attributes:
@@ -67,9 +68,9 @@ class Tensor:
         """The dimension of its rows: the first that is not one."""
         return next((i for i, n in enumerate(self.shape) if n != 1), 0)
 
+    @abstractmethod
     def read(self) -> Array:
         """The whole value."""
-        raise NotImplementedError
 
     def open(self) -> Rows:
         """What gives its rows, for as long as it is kept."""
@@ -82,7 +83,11 @@ class Made(Tensor):
 
     def __init__(self, dtype: int, shape: tuple[int, ...], make: Callable[[], Array]) -> None:
         super().__init__(dtype, shape)
-        self.read = make  # type: ignore[method-assign]
+        self.make = make
+
+    def read(self) -> Array:
+        """What it makes now."""
+        return self.make()
 
 
 class Stored(Tensor):
