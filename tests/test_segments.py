@@ -41,8 +41,8 @@ def test_students_of_real_exporters_pass(name: str) -> None:
     assert told(widen(export(name), factor=2))[0]
 
 
-IDLE = {"GroupNormalization of a dynamic batch": 0, "an axis that only a reduction reads": 1}
-"""Networks in which a step has nothing to do, and which."""
+IDLE = {"GroupNormalization of a dynamic batch": (0, 1, 2), "an axis that only a reduction reads": (1,)}
+"""Networks in which steps have nothing to do, and which."""
 
 
 @pytest.mark.parametrize("name", NAMED)
@@ -50,11 +50,10 @@ def test_networks_of_many_shapes_pass(name: str) -> None:
     teacher = build(NAMED[name][0])
     steps = [{"do": "widen", "factor": 1.5}, {"do": "deepen", "after": "every"}, {"do": "widen", "factor": 2}]
     assert told(widen(teacher, factor=1.5))[0]
-    if name in IDLE:
-        with pytest.raises(RequestError, match=rf"steps\.{IDLE[name]}\): it changes nothing"):
-            expand(teacher, {"seed": 1, "steps": steps})
-        del steps[IDLE[name]]
-    assert told(expand(teacher, {"seed": 1, "steps": steps}))[0]
+    for idle in reversed(IDLE.get(name, ())):
+        with pytest.raises(RequestError, match=r"it changes nothing"):
+            expand(teacher, {"seed": 1, "steps": [steps.pop(idle)]})
+    assert not steps or told(expand(teacher, {"seed": 1, "steps": steps}))[0]
 
 
 def test_integers_pass() -> None:
