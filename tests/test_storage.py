@@ -112,6 +112,23 @@ def test_streamed_students_are_those_made_in_memory(steps: str, how: str, layout
     assert not [path for path in tmp_path.iterdir() if path.suffix == ".tmp"]
 
 
+def test_weights_behind_a_transpose_are_copied_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a transposed view ``np.take`` copies everything, for each block anew."""
+    text = "(float[2,24] x) => (float[2,8] y) <float[32,24] u, float[8,32] v> {"
+    text += " w = Transpose(u) h = MatMul(x, w) r = Relu(h) k = Transpose(v) y = MatMul(r, k) }"
+    path = teacher_at(tmp_path, model=fill(parse(text)))
+    copies, take, dense = [], np.take, tensors.dense
+
+    def taken(value: Any, *args: Any, **options: Any) -> Any:
+        assert value.flags.c_contiguous
+        return take(value, *args, **options)
+
+    monkeypatch.setattr(np, "take", taken)
+    monkeypatch.setattr(tensors, "dense", lambda value: copies.append(value.shape) or dense(value))
+    widen(path, widths={"h": 300}).save(tmp_path / "s.onnx", verify=False)
+    assert copies == [(24, 32), (32, 8)]
+
+
 def test_data_files(tmp_path: Path) -> None:
     widen(teacher_at(tmp_path), factor=2).save(tmp_path / "s.onnx", shard_size=6000)
     names = [name for name in data_files(tmp_path) if name.startswith("s.onnx")]

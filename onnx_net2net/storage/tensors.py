@@ -22,6 +22,8 @@ INLINE = 1024
 """Bytes up to which a tensor stays in the model file."""
 SIZES = 4096
 """Elements up to which integers, which may be sizes, stay there too."""
+COLUMNS = 256
+"""Columns of a transposed weight that are copied at a time."""
 PACKED: dict[int, int] = {TensorProto.INT4: 4, TensorProto.UINT4: 4, TensorProto.FLOAT4E2M1: 4}
 PACKED |= {getattr(TensorProto, name): 2 for name in ("INT2", "UINT2") if hasattr(TensorProto, name)}
 """Bits of types of which several numbers share a byte."""
@@ -74,8 +76,21 @@ class Tensor(ABC):
 
     def open(self) -> Rows:
         """What gives its rows, for as long as it is kept."""
-        value = self.read()
+        value = dense(self.read())
         return lambda rows: np.take(value, rows, axis=self.axis)
+
+
+def dense(value: Array) -> Array:
+    """The same numbers in row-major order: of a transposed view, ``np.take`` copies all for a few rows.
+
+    Copied some columns at a time, which stay in the processor's cache.
+    """
+    if value.flags.c_contiguous:
+        return value
+    copy = np.empty(value.shape, value.dtype)
+    for start in range(0, value.shape[-1], COLUMNS):
+        copy[..., start : start + COLUMNS] = value[..., start : start + COLUMNS]
+    return copy
 
 
 class Made(Tensor):
