@@ -15,6 +15,7 @@ import sys
 import time
 from dataclasses import dataclass, field
 from itertools import islice
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -121,7 +122,10 @@ class Health:
             runtime = Here()
             mine = run_on(runtime, self.teacher, feeds, CPU)
             others = [run_on(runtime, self.teacher, feeds, CPU, optimise=False)]
-            others += [run_on(runtime, model, feeds, CPU) for model in islice(permutations(self.teacher), 2)]
+            others += [
+                run_on(runtime, model, feeds, CPU)
+                for model in islice(map(itemgetter(0), permutations(self.teacher)), 2)
+            ]
             noise = [max(apart(a, other[at]) for other in others) for at, a in enumerate(mine)]
             self.known = feeds, run_on(runtime, self.student, feeds, CPU), noise
         return self.known

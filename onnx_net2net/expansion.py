@@ -107,7 +107,7 @@ class Expansion:
 
     def drift(self, **options: Any) -> Verdict:
         """How far noise moves the outputs."""
-        return verify(self.origin, self._written.model if self._written else self.lazy, **options)
+        return verify(self.origin, self._written.model if self._written else self.lazy, plan=self.plan, **options)
 
     def save(
         self,
@@ -203,6 +203,8 @@ class Expansion:
             keys["noise"] = repr(max(step.noise for step in self.plan.steps))
         if self.plan.random:
             keys["init"] = "random"
+        if self.plan.crossings:
+            keys["io"] = "; ".join(str(border) for step in self.plan.steps for border in step.borders)
         ours = {PREFIX + key: value for key, value in keys.items()}
         for entry in model.metadata_props:
             if entry.key in ours:
@@ -235,7 +237,7 @@ def from_plan(teacher: AnyModel, plan: Plan | str) -> Expansion:
 def _again(teacher: AnyModel, given: Plan) -> Expansion:
     base = start(teacher, given)
     check_teacher(given, base)
-    found = infer(base)
+    found = infer(base, allow=[border.name for border in given.borders])
     if given.deepens:
         return Expansion(teacher, check_layers(found, given), {}, {})
     again = complete(found, given.axes, seed=given.seed, split=given.split, noise=given.noise, init=given.init)

@@ -14,6 +14,7 @@ from onnx_net2net.deepening.deepen import Ask, kernels, plan_blocks, plan_layers
 from onnx_net2net.errors import RequestError, UsageError
 from onnx_net2net.expansion import Expansion, from_plan
 from onnx_net2net.inference.axis_map import AxisMap
+from onnx_net2net.inference.borders import Allowed
 from onnx_net2net.inference.infer import infer
 from onnx_net2net.io import Model, opened
 from onnx_net2net.planning.budget import find_factor, measure, target
@@ -43,6 +44,7 @@ def widen(
     target_params: float | str | None = None,
     target_macs: float | str | None = None,
     init: Init = "exact",
+    allow_io_change: Allowed = False,
     plan: Plan | str | None = None,
 ) -> Expansion:
     """Plans a wider student that computes the same function (Net2WiderNet, arXiv 1511.05641, section 3.2).
@@ -62,6 +64,8 @@ def widen(
         target_macs: The same for multiply-accumulates of convolutions, matrix products and recurrent layers.
         init: ``exact``, or ``random-pad`` for new units with random weights beside the old ones: a baseline, whose
             function is not the teacher's.
+        allow_io_change: Whether shapes of graph inputs and outputs may change where that is exact: True for states that
+            a caller hands back (caches of keys and values, hidden states), or globs over names of inputs and outputs.
         plan: A saved plan (or its JSON) to apply again; excludes all that asks for sizes.
 
     Returns:
@@ -75,13 +79,13 @@ def widen(
     teacher = opened(model)
     targets = {"target_params": target_params, "target_macs": target_macs}
     if plan is not None:
-        if factor is not None or widths or only or skip or round_to or any(targets.values()):
+        if factor is not None or widths or only or skip or round_to or allow_io_change or any(targets.values()):
             raise UsageError("a plan already says what to widen", "give a plan or sizes", op="plan")
         return from_plan(teacher, plan)
     _check_widening(factor, widths, seed, split, noise, round_to, init, targets)
 
     def ask(base: AnyModel) -> Asked:
-        found = infer(base)
+        found = infer(base, allow=allow_io_change)
 
         def wanted(scale: float | None) -> Wanted:
             return sizes(found, scale, widths or {}, globs(only), globs(skip), round_to)

@@ -8,6 +8,7 @@ from typing import Any
 from onnx_net2net.deepening.blocks import Block, Blocks
 from onnx_net2net.deepening.places import Place, Places
 from onnx_net2net.inference.axis_map import AxisInfo, AxisMap
+from onnx_net2net.inference.borders import Allowed
 from onnx_net2net.inference.groups import Group, groups
 from onnx_net2net.inference.infer import infer
 from onnx_net2net.inference.proto import label
@@ -83,13 +84,18 @@ class Inspection:
         }
 
 
-def inspect(model: Model | LazyModel) -> Inspection:
+def inspect(model: Model | LazyModel, *, allow_io_change: Allowed = False) -> Inspection:
     """Finds every axis of a model, whether it can be widened, and every place that can be deepened.
+
+    Args:
+        model: A path, a `ModelProto` or a `gs.Graph`.
+        allow_io_change: As for `widen`.
 
     Raises:
         ModelError: If the model cannot be read.
+        RequestError: If it has no input or output of a name that may change.
     """
-    found = infer(opened(model))
+    found = infer(opened(model), allow=allow_io_change)
     every = Places(found).every()
     return Inspection(
         tuple(found.axes.values()),

@@ -188,7 +188,7 @@ def test_inspect_document_is_that_of_the_library() -> None:
 
 def test_widen_document() -> None:
     made = document(f"{WIDEN} --factor 1.5 -v")
-    assert set(made) == {*"parameters bytes axes layers blocks skipped verification output cloned".split()}
+    assert set(made) == {*"parameters bytes axes borders layers blocks skipped verification output cloned".split()}
     assert made["parameters"] == {"before": 673, "after": 1372}
     assert made["bytes"] == {"before": os.path.getsize("t.onnx"), "after": os.path.getsize("s.onnx")}
     widened = {"w1:0": (6, 9), "w2:0": (8, 12), "w3:1": (5, 8)}

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from onnx import helper
 
+from onnx_net2net.checking.claims import ASK
 from onnx_net2net.checking.inputs import Array
 from onnx_net2net.checking.metrics import error, measure, scale
 from onnx_net2net.checking.tolerance import Bars
@@ -75,7 +76,8 @@ def _unfit(mine: list[Array], theirs: list[Array]) -> str:
     if not all(isinstance(a, np.ndarray) for a in (*mine, *theirs)):
         return "it is not a tensor, and cannot be compared"
     if any(a.shape != b.shape for a, b in zip(mine, theirs, strict=True)):
-        return "its shapes differ"
+        a, b = next((a.shape, b.shape) for a, b in zip(mine, theirs, strict=True) if a.shape != b.shape)
+        return f"its shapes differ, {list(a)} against {list(b)}; {ASK}"
     if any(a.dtype.kind not in "iubf" and "float" not in a.dtype.name for a in mine):
         return f"it is of type {mine[0].dtype}"
     return ""

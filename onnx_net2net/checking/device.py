@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from onnx import ModelProto
 
+from onnx_net2net.checking.crossing import Crossing
 from onnx_net2net.checking.inputs import Array, Feeds
 from onnx_net2net.checking.runtime import PROVIDERS, NoKernel, Runner, as_source, ask, by_name, run_on
 from onnx_net2net.errors import ModelError, UsageError, message
@@ -100,9 +101,10 @@ def examine(
     runner: Runner,
     models: Mapping[str, ModelProto],
     mine: list[list[Array]],
-    feeds: Sequence[Feeds],
+    feeds: Mapping[str, Sequence[Feeds]],
     providers: Sequence[str],
     strict: bool,
+    crossing: Crossing,
 ) -> Device:
     """Runs teacher and student again, to see where their nodes run and what the device's rounding does.
 
@@ -110,18 +112,19 @@ def examine(
         runner: Where onnxruntime runs.
         models: ``teacher`` and ``student``.
         mine: What the teacher gave on the device.
-        feeds: The samples.
+        feeds: The samples, as each of them gets them.
         providers: Onnxruntime's names, the device first.
         strict: Whether to try first to have no node on the CPU.
+        crossing: What the student's outputs hold.
     """
     names = [value.name for value in models["teacher"].graph.output]
     device = providers[0]
     alone = strict and CPU not in providers  # onnxruntime takes the two for a contradiction
-    placed = {who: _placed(runner, who, model, feeds, providers, alone) for who, model in models.items()}
+    placed = {who: _placed(runner, who, model, feeds[who], providers, alone) for who, model in models.items()}
     nodes = {who: sum(where == device for where, _, _ in places) for who, places in placed.items()}
     elsewhere = tuple(node for who, model in models.items() for node in _elsewhere(who, model, placed[who], device))
     try:
-        gap = _gaps(names, mine, run_on(runner, models["teacher"], feeds, [CPU]))
+        gap = _gaps(names, mine, run_on(runner, models["teacher"], feeds["teacher"], [CPU]))
     except (ModelError, NoKernel):
         gap = {}
     if device != CUDA:
@@ -129,9 +132,10 @@ def examine(
     fast = {}
     for who, model in models.items():
         with as_source(model) as source:
-            fast[who] = by_name(ask(runner, source, names, feeds, providers, who, tf32=True))
+            fast[who] = by_name(ask(runner, source, names, feeds[who], providers, who, tf32=True))
     teacher, student = fast["teacher"], fast["student"]
-    return Device(device, nodes, elsewhere, gap, _gaps(names, mine, teacher), _gaps(names, teacher, student))
+    wanted = crossing.outputs(models["teacher"], teacher)
+    return Device(device, nodes, elsewhere, gap, _gaps(names, mine, teacher), _gaps(names, wanted, student))
 
 
 Place = tuple[str, str, str]

@@ -14,6 +14,7 @@ from onnx import ModelProto, TensorProto, ValueInfoProto, helper
 
 from onnx_net2net.checking.ranges import Range, by_type, indexing
 from onnx_net2net.errors import ModelError, UsageError
+from onnx_net2net.inference.symbols import compute
 
 Array = NDArray[Any]
 Feeds = dict[str, Array]
@@ -96,14 +97,28 @@ def _drawn(
     known: dict[int, dict[str, Range]] = {}
 
     def sample(kind: str, size: int) -> Feeds:
+        fixed = _fitting(values, dims, size)
         if size not in known:
-            sizes = {key: n for v in values for key, n in _sizes(v, dims, size)}
+            sizes = {key: n for v in values for key, n in _sizes(v, fixed, size)}
             known[size] = {**indexing(model, sizes), **given}
-        return {v.name: draw(v, rng, dims, size, known[size].get(v.name), kind) for v in values}
+        return {v.name: draw(v, rng, fixed, size, known[size].get(v.name), kind) for v in values}
 
     plain = [sample(ORDINARY[k % len(ORDINARY)], SIZES[k % len(SIZES)] if vary else SIZES[0]) for k in range(samples)]
     last = SIZES[(samples - 1) % len(SIZES)] if vary else SIZES[0]
     return Samples(plain, {kind: sample(kind, last) for kind in (PROBES if probes else ())})
+
+
+def _fitting(values: Iterable[ValueInfoProto], dims: Mapping[str, int], size: int) -> Mapping[str, int]:
+    """The sizes that are given, and those of dimensions that are expressions of others: ``past + tokens``."""
+    places = [(key, f"{v.name}:{i}") for v in values for i, key in _symbols(v)]
+    sizes = {key: dims.get(key, dims.get(place, size)) for key, place in places}
+    whole = {key: compute(key, sizes) for key, place in places if key not in dims and place not in dims}
+    return {**dims, **{key: n for key, n in whole.items() if n is not None}}
+
+
+def _symbols(value: ValueInfoProto) -> Iterable[tuple[int, str]]:
+    """(dimension, symbol) of the dynamic dimensions that have one."""
+    return ((i, dim.dim_param) for i, dim in enumerate(value.type.tensor_type.shape.dim) if dim.dim_param)
 
 
 def _range(values: Iterable[ValueInfoProto], name: str, low: float, high: float) -> Range:

@@ -20,6 +20,7 @@ from onnx_net2net.checking.inputs import Array, Feeds
 from onnx_net2net.checking.runtime import NoKernel, Runner, Stopped, as_source, exposing, run_source
 from onnx_net2net.errors import ModelError, message
 from onnx_net2net.io import is_large
+from onnx_net2net.planning.borders import gathered
 
 FIRST, MOST = 8, 256
 """Tensors that become outputs at once: in the first run, and ever."""
@@ -103,6 +104,7 @@ def compare_layers(
     providers: Sequence[str],
     images: Mapping[str, Image] | None = None,
     *,
+    given: Sequence[Feeds] | None = None,
     stop: bool = False,
 ) -> Layers:
     """Compares every computed tensor of the teacher with the student's of the same name.
@@ -114,6 +116,7 @@ def compare_layers(
         feeds: The samples.
         providers: Where it runs.
         images: By tensor, what its dimensions that grew hold; None compares tensors of equal shape as they are.
+        given: The samples as the student gets them, if that differs.
         stop: Whether to end with the first that diverges.
 
     Raises:
@@ -135,7 +138,7 @@ def compare_layers(
             for model, samples, who in (
                 (teacher, feeds, "teacher"),
                 (moved, near, "teacher"),
-                (student, feeds, "student"),
+                (student, feeds if given is None else given, "student"),
             )
         ]
         for name, columns in _in_batches(probes, matched):
@@ -247,13 +250,6 @@ def judge(name: str, node: NodeProto, columns: Sequence[Column], image: Image | 
 
 def _is_float(value: Array) -> bool:
     return value.dtype.kind == "f" or value.dtype.name == "bfloat16"
-
-
-def gathered(value: Array, image: Image) -> Array:
-    """What the student must hold."""
-    for axis, units in image.items():
-        value = np.take(value, units, axis)
-    return value
 
 
 def _copies(value: Array, image: Image) -> Array:

@@ -5,11 +5,12 @@ How far its outputs are from the teacher's is what rounding alone may do, whatev
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import numpy as np
 from onnx import ModelProto
 
+from onnx_net2net.checking.crossing import Crossing
 from onnx_net2net.errors import ModelError, RequestError
 from onnx_net2net.inference.infer import infer
 from onnx_net2net.planning.plan import AxisPlan
@@ -19,15 +20,16 @@ from onnx_net2net.storage.ranges import is_external
 from onnx_net2net.widening.apply import apply
 
 
-def permutations(model: ModelProto) -> Iterator[AnyModel]:
+def permutations(model: ModelProto, borders: Collection[str] = ()) -> Iterator[tuple[AnyModel, Crossing]]:
     """The model with the units of every axis that can grow shuffled, again and again; never, if there is no such axis.
 
-    A model that cannot be analysed has none.
+    Where ``borders`` names inputs and outputs, their units are shuffled too, as what comes along says. A model that
+    cannot be analysed has none.
     """
     try:
         lazy = any(map(is_external, model.graph.initializer))
         teacher = LazyModel(model) if lazy else model
-        found = infer(teacher)
+        found = infer(teacher, allow=sorted(borders))
         free = [
             (name, info.axis.size)
             for name, info in found.axes.items()
@@ -36,6 +38,7 @@ def permutations(model: ModelProto) -> Iterator[AnyModel]:
         rng = np.random.default_rng(0)
         while free:
             axes = [AxisPlan(name, n, n, tuple(rng.permutation(n).tolist()), (1.0,) * n) for name, n in free]
-            yield apply(teacher, complete(found, tuple(axes)))
+            plan = complete(found, tuple(axes))
+            yield apply(teacher, plan), Crossing(plan.crossings)
     except (ModelError, RequestError):
         return

@@ -10,6 +10,7 @@ from itertools import islice
 import numpy as np
 from onnx import ModelProto
 
+from onnx_net2net.checking.crossing import Crossing
 from onnx_net2net.checking.inputs import Array, Feeds, Samples
 from onnx_net2net.checking.permuted import permutations
 from onnx_net2net.checking.probes import moved, runnable
@@ -31,10 +32,11 @@ class Runs:
         runtime: onnxruntime.
         teacher: The teacher as it was run.
         student: The student as it was run.
-        feeds: The samples, the probes last.
+        feeds: The samples as the teacher gets them, the probes last.
+        crossing: How the student gets them.
         providers: Where it ran.
         raised: Whether half types were raised to float32, as onnxruntime has no kernels for them.
-        mine: The teacher's outputs.
+        mine: The teacher's outputs as the student has to give them.
         theirs: The student's.
         yardsticks: The teacher's, computed in ways that only rounding tells apart, by the name of the way.
         probes: Names of the probes.
@@ -45,6 +47,7 @@ class Runs:
     teacher: ModelProto
     student: ModelProto
     feeds: Sequence[Feeds]
+    crossing: Crossing
     providers: Sequence[str]
     raised: bool
     mine: list[list[Array]]
@@ -52,7 +55,7 @@ class Runs:
     yardsticks: dict[str, list[list[list[Array]]]]
     probes: tuple[str, ...] = ()
     left_out: Mapping[str, str] = field(default_factory=dict)
-    _shuffled: Iterator[AnyModel] | None = None
+    _shuffled: Iterator[tuple[AnyModel, Crossing]] | None = None
     _asked: int = 0
 
     @property
@@ -72,27 +75,34 @@ class Runs:
     def ask(self, permuted: int) -> bool:
         """Asks so many permuted teachers in all, if the teacher can be permuted and then runs; whether one is new."""
         if self._shuffled is None:
-            self._shuffled = permutations(self.teacher)
+            self._shuffled = permutations(self.teacher, self.crossing.units)
         missing, before = max(0, permuted - self._asked), len(self.yardsticks.get(SHUFFLED, ()))
         self._asked += missing
-        for model in islice(self._shuffled, missing):
+        for model, order in islice(self._shuffled, missing):
             try:
-                outputs = run_on(self.runtime, model, self.feeds, self.providers)
+                outputs = run_on(self.runtime, model, order.feeds(self.feeds), self.providers)
             except Stopped:
                 raise
             except (ModelError, NoKernel):
                 continue
+            outputs = self.crossing.outputs(self.teacher, order.back(self.teacher, outputs))
             self.yardsticks.setdefault(SHUFFLED, []).append(outputs)
         return len(self.yardsticks.get(SHUFFLED, ())) > before
 
     def moved(self) -> list[list[Array]]:
         """The teacher's outputs on probes that are moved by as little as rounding is, by output and probe."""
         probes = dict(zip(self.probes, self.feeds[self.plain :], strict=True))
-        return run_on(self.runtime, self.teacher, moved(probes), self.providers)
+        outputs = run_on(self.runtime, self.teacher, moved(probes), self.providers)
+        return self.crossing.outputs(self.teacher, outputs)
 
 
 def run_probed(
-    runtime: Runner, teacher: ModelProto, student: ModelProto, samples: Samples, providers: Sequence[str]
+    runtime: Runner,
+    teacher: ModelProto,
+    student: ModelProto,
+    samples: Samples,
+    providers: Sequence[str],
+    crossing: Crossing,
 ) -> Runs:
     """Runs all samples; without the probes that the teacher cannot run, if there are such.
 
@@ -106,7 +116,7 @@ def run_probed(
             run_on(runtime, teacher, [feed], providers)
 
     try:
-        runs = _run_all(runtime, teacher, student, samples.feeds, providers)
+        runs = _run_all(runtime, teacher, student, samples.feeds, providers, crossing)
     except Stopped:
         raise
     except ModelError:
@@ -114,13 +124,18 @@ def run_probed(
         if not left_out:
             raise
         samples = Samples(samples.plain, {name: f for name, f in samples.probes.items() if name not in left_out})
-        runs = _run_all(runtime, teacher, student, samples.feeds, providers)
+        runs = _run_all(runtime, teacher, student, samples.feeds, providers, crossing)
     runs.probes, runs.left_out = tuple(samples.probes), left_out
     return runs
 
 
 def _run_all(
-    runtime: Runner, teacher: ModelProto, student: ModelProto, feeds: Sequence[Feeds], providers: Sequence[str]
+    runtime: Runner,
+    teacher: ModelProto,
+    student: ModelProto,
+    feeds: Sequence[Feeds],
+    providers: Sequence[str],
+    crossing: Crossing,
 ) -> Runs:
     """Runs the teacher, the teacher without graph optimisations, and the student.
 
@@ -132,8 +147,9 @@ def _run_all(
         try:
             mine = run_on(runtime, teacher, feeds, providers)
             plain = run_on(runtime, teacher, feeds, providers, optimise=False)
-            theirs = run_on(runtime, student, feeds, providers, who="student")
-            return Runs(runtime, teacher, student, feeds, providers, raised, mine, theirs, {PLAIN: [plain]})
+            mine, plain = (crossing.outputs(teacher, columns) for columns in (mine, plain))
+            theirs = run_on(runtime, student, crossing.feeds(feeds), providers, who="student")
+            return Runs(runtime, teacher, student, feeds, crossing, providers, raised, mine, theirs, {PLAIN: [plain]})
         except NoKernel as error:
             if raised:
                 wrong = f"onnxruntime has no kernel for an operator and its type ({error})"

@@ -16,11 +16,12 @@ import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper
 
 from onnx_net2net.checking.inputs import Array, Feeds
-from onnx_net2net.checking.layers import Column, Image, Layers, gathered, judge, nudged
+from onnx_net2net.checking.layers import Column, Image, Layers, judge, nudged
 from onnx_net2net.checking.runtime import Runner, run_on
 from onnx_net2net.errors import ModelError
 from onnx_net2net.inference.graph import Graph
 from onnx_net2net.inference.proto import captured
+from onnx_net2net.planning.borders import gathered
 from onnx_net2net.storage.tensors import bytes_of
 
 ROOM = 2**28
@@ -191,7 +192,7 @@ def in_segments(
     """
     first, second = Parts(teacher), Parts(student)
     mine: Columns = {name: [feed[name] for feed in feeds] for name in feeds[0]}
-    theirs = dict(mine)
+    theirs = {name: [gathered(value, (images or {}).get(name, {})) for value in mine[name]] for name in mine}
     tensors, skipped, segments = [], Counter[str](), first.cut(room)
     for segment in segments:
         made, moved = _teacher(runner, first, segment, mine, providers)

@@ -15,6 +15,7 @@ from onnx import ModelProto, TensorProto, helper
 
 from onnx_net2net.checking.claims import SAME, constants, grew, interface, weights
 from onnx_net2net.checking.compare import compare, equal
+from onnx_net2net.checking.crossing import Crossing
 from onnx_net2net.checking.device import device_of, examine
 from onnx_net2net.checking.histogram import histogram
 from onnx_net2net.checking.inputs import Bounds, Feeds, Inputs, samples_for
@@ -30,6 +31,7 @@ from onnx_net2net.checking.upcast import HALF
 from onnx_net2net.checking.verdict import OutputVerdict, Verdict
 from onnx_net2net.errors import ModelError, RequestError
 from onnx_net2net.io import Model, weigh
+from onnx_net2net.planning.borders import gathered
 from onnx_net2net.planning.plan import Plan, check_teacher
 from onnx_net2net.steps import images, start
 from onnx_net2net.storage.model import LazyModel
@@ -78,7 +80,8 @@ def verify(
             by output, ``*`` being the rest.
         atol: Absolute tolerance in place of the measured one, in the same way.
         dims: Sizes of dynamic dimensions, by symbol or by ``input:dim``.
-        plan: The plan that made the student, which says where the teacher's tensors are in it.
+        plan: The plan that made the student, which says where the teacher's tensors are in it, and which units its
+            inputs and outputs hold where these are wider.
         per_layer: Whether to compare all tensors on the way too, in ``Verdict.layers``: by the plan, and then one
             that diverges is a failure, or without one by name and shape. None does so where an output differs, up to
             the first tensor that diverges.
@@ -121,7 +124,8 @@ def verify(
             check_names(tolerance, (value.name for value in first.graph.output), option)
         names = available(runtime, providers)
         device = device_of(names, strict)
-        mismatch = interface(first, second) or (SAME if grown and not grew(first, second) else "")
+        crossing = Crossing(made.crossings if made is not None else {})
+        mismatch = interface(first, second, crossing.units) or (SAME if grown and not grew(first, second) else "")
         if mismatch:
             return Verdict(failure=mismatch, providers=tuple(names))
         draw = partial(samples_for, first, inputs, seed=seed, dims=dims or {}, ranges=ranges)
@@ -134,11 +138,14 @@ def verify(
             chosen = draw(vary=False)
         if save_inputs is not None:
             write(chosen, Path(save_inputs))
-        runs = run_probed(runtime, first, second, chosen, names)
+        runs = run_probed(runtime, first, second, chosen, names, crossing)
         verdict = _judge(runs, _bars(runs, first, rtol, atol), quick=enough(first) < MOST)
         if device:
             models = {"teacher": runs.teacher, "student": runs.student}
-            seen = examine(runtime, models, runs.ordinary(runs.mine), runs.feeds[: runs.plain], names, strict)
+            plain = runs.feeds[: runs.plain]
+            given = {"teacher": plain, "student": crossing.feeds(plain)}
+            mine = crossing.back(runs.teacher, runs.ordinary(runs.mine))
+            seen = examine(runtime, models, mine, given, names, strict, crossing)
             verdict = replace(verdict, device=seen, failure=verdict.failure or seen.failure(strict))
         if per_layer or (per_layer is None and any(output.failure for output in verdict.outputs)):
             feeds = runs.showing({output.probe for output in verdict.outputs})
@@ -175,7 +182,9 @@ def _in_segments(
     seen = {tensor.name: tensor.tolerance for tensor in found.layers.tensors}
     kinds = {name: _type_of(column) for name, column in found.mine.items()}
     bars = Bars(kinds, kinds, seen if rtol is None and atol is None else rtol, atol)
-    outputs = tuple(compare(name, column, found.theirs[name], {}, bars) for name, column in found.mine.items())
+    units = {} if plan is None else plan.crossings
+    wanted = {name: [gathered(value, units.get(name, {})) for value in column] for name, column in found.mine.items()}
+    outputs = tuple(compare(name, column, found.theirs[name], {}, bars) for name, column in wanted.items())
     failure = str(found.layers.first) if found.layers.first else ""
     told = f"run in {found.segments} segments, each on the teacher's own activations"
     return Verdict(outputs, failure, len(feeds), tuple(names), layers=found.layers, notices=(told,))
@@ -237,7 +246,8 @@ def _layers(
     """All tensors on the way; where nobody asked, those up to the first that diverges, or None if that is hard."""
     try:
         places = None if plan is None else images(teacher, plan)
-        return compare_layers(runs.runtime, runs.teacher, runs.student, feeds, runs.providers, places, stop=not wanted)
+        models, given = (runs.teacher, runs.student), runs.crossing.feeds(feeds)
+        return compare_layers(runs.runtime, *models, feeds, runs.providers, places, given=given, stop=not wanted)
     except (ModelError, RequestError):
         if wanted:
             raise

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -123,6 +123,25 @@ def together(*options: Callable[[Command], Command]) -> Callable[[Command], Comm
     return lambda command: functools.reduce(lambda made, option: option(made), reversed(options), command)
 
 
+IO_CHANGE = "--allow-io-change"
+
+
+class OptionalValue(click.Command):
+    """A command whose `IO_CHANGE` takes its value only behind ``=``, so that it never swallows a TEACHER."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Gives the option an empty value where it has none."""
+        return super().parse_args(ctx, [f"{arg}=" if arg == IO_CHANGE else arg for arg in args])
+
+
+def io_change(given: Sequence[str]) -> bool | list[str]:
+    """What the option allows: nothing, states, or what its globs name."""
+    if "" in given and len(set(given)) > 1:
+        wrong = "alone it means states, with a value what that names"
+        raise UsageError(wrong, "give it alone, or name the states too", op=IO_CHANGE)
+    return "" in given or list(given)
+
+
 FILE = click.Path(dir_okay=False)
 FOLDER = click.Path(file_okay=False, path_type=Path)
 COUNT = click.IntRange(min=1)
@@ -139,6 +158,12 @@ EXPANDING = together(
     TEACHER,
     click.option("-o", "--output", type=FILE, metavar="STUDENT", help="Where the student goes."),
     click.option("--plan", type=FILE, metavar="IN.json", help="Apply a saved plan again; it makes all choices."),
+)
+ALLOW = click.option(
+    IO_CHANGE,
+    multiple=True,
+    metavar="[=GLOB]",
+    help="Let states that callers hand back (caches) change shape, or the inputs and outputs named. Repeatable.",
 )
 SCOPE = click.option(
     "--verify",

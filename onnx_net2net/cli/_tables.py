@@ -19,6 +19,7 @@ from onnx_net2net.inference.axis_map import AxisInfo
 from onnx_net2net.inference.graph import Graph
 from onnx_net2net.inspection import Inspection, inspect
 from onnx_net2net.io import weigh
+from onnx_net2net.planning.borders import BorderPlan
 from onnx_net2net.planning.budget import parameters
 from onnx_net2net.planning.plan import Layer
 from onnx_net2net.reporting.text import METRICS, metrics
@@ -26,6 +27,8 @@ from onnx_net2net.training.course import Course
 
 SHOWN = 3
 """Names or reasons that are listed before the rest is counted."""
+MANY = 12
+"""Units that are listed before the rest is left out."""
 WIDE = 1000
 """Columns where no terminal sets a limit, so that names stay whole in pipes and files."""
 STYLES = {"free": "green", "filled": "green", "uniform": "yellow", "pinned": "dim"}
@@ -54,6 +57,7 @@ def expansion_document(expansion: Expansion) -> dict[str, Any]:
             "pinned": [{"reason": reason, "axes": count} for reason, count in expansion.pinned.items()],
             "skipped": [] if deepens else skipped,
         },
+        "borders": [border_document(border) for step in steps for border in step.borders],
         "layers": [layer_document(layer) for step in steps for layer in step.layers],
         "blocks": [
             {"after": block.tensor, "from": block.source, "nodes": len(block.nodes), "zeroed": len(block.zeroed)}
@@ -66,6 +70,13 @@ def expansion_document(expansion: Expansion) -> dict[str, Any]:
         "output": None,
         "cloned": list(dict.fromkeys(name for step in steps for name in step.cloned)),
     }
+
+
+def border_document(border: BorderPlan) -> dict[str, Any]:
+    """What becomes of a graph input or output; the size of a dynamic dimension is null."""
+    old, new = ([None if n < 0 else n for n in shape] for shape in (border.old, border.new))
+    units = {str(axis): list(chosen) for axis, chosen in border.units}
+    return {"kind": border.kind, "name": border.name, "old": old, "new": new, "units": units}
 
 
 def layer_document(layer: Layer) -> dict[str, Any]:
@@ -93,6 +104,7 @@ def expansion_report(expansion: Expansion, document: Mapping[str, Any], detailed
     shown: list[RenderableType] = [_sizes(document), _facts(document)]
     if expansion.plan.axes and (detailed or dry_run):
         shown.append(_widened(document))
+    shown += [_borders(document, detailed)] if document["borders"] else []
     if expansion.plan.axes and detailed:
         shown.append(_pinned(inspect(expansion.origin)))
     shown.append(verdict_line(verification) if verification else Text("not verified", "yellow"))
@@ -138,6 +150,22 @@ def _widened(document: Mapping[str, Any]) -> Table:
     for axis in document["axes"]["widened"]:
         table.add_row(axis["name"], str(axis["old"]), "->", str(axis["new"]))
     return table
+
+
+def _borders(document: Mapping[str, Any], detailed: bool) -> Table:
+    """Every input and output that callers have to give or take in another shape, and which units it holds."""
+    told = "callers give and get these wider, with the teacher's units in this order (also in the plan)"
+    table = table_of("", "shape", "", "student", told, right=(1, 3))
+    for border in document["borders"]:
+        old, new = ("x".join("?" if n is None else str(n) for n in border[side]) for side in ("old", "new"))
+        units = [f"dimension {axis}: {_units(chosen, detailed)}" for axis, chosen in border["units"].items()]
+        table.add_row(f"{border['kind']} {border['name']}", old, "->", new, "; ".join(units))
+    return table
+
+
+def _units(chosen: Sequence[int], every: bool) -> str:
+    listed = list(map(str, chosen if every else chosen[:MANY]))
+    return " ".join([*listed, *(["..."] if len(listed) < len(chosen) else [])])
 
 
 def _size(info: AxisInfo) -> str:

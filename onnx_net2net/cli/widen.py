@@ -6,12 +6,23 @@ from typing import Any
 
 import click
 
-from onnx_net2net.cli._options import AMOUNT, COUNT, EXPANDING, WRITING, alone, job_of, pairs
+from onnx_net2net.cli._options import (
+    ALLOW,
+    AMOUNT,
+    COUNT,
+    EXPANDING,
+    WRITING,
+    OptionalValue,
+    alone,
+    io_change,
+    job_of,
+    pairs,
+)
 
 SPLITS = ("even", "uneven", "scatter", "first")
 
 
-@click.command()
+@click.command(cls=OptionalValue)
 @EXPANDING
 @click.option("--factor", type=float, metavar="F", help="Widen every channel axis that can grow by this factor.")
 @click.option("--width", multiple=True, metavar="NAME=SIZE", help="Size of an axis: 512, x1.5 or +64. Repeatable.")
@@ -23,6 +34,7 @@ SPLITS = ("even", "uneven", "scatter", "first")
 @click.option("--target-params", metavar="P", help="Find the factor for so many parameters: 2x, 30M or a number.")
 @click.option("--target-macs", metavar="M", help="The same for multiply-accumulates of one run.")
 @click.option("--init", type=click.Choice(["random-pad"]), help="Random new units, as a baseline; needs --no-verify.")
+@ALLOW
 @WRITING
 def widen(**given: Any) -> None:
     """Write a STUDENT with wider layers that computes the same function as TEACHER (Net2WiderNet)."""
@@ -30,4 +42,5 @@ def widen(**given: Any) -> None:
     if given["factor"] is None:
         alone("--width without --factor", given["width"], {name: given[name] for name in ("only", "skip")})
     widths = pairs(given.pop("width"), "--width", "[^=]+")
+    given["allow_io_change"] = io_change(given["allow_io_change"])
     job.run("widen", widths=widths, **{name: value for name, value in given.items() if value is not None})

@@ -15,10 +15,14 @@ Slot = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class Blame:
-    """Why an axis is pinned or uniform: the node (or border of the graph) and the reason."""
+    """Why an axis is pinned or uniform: the node (or border of the graph) and the reason.
+
+    ``border`` is the graph input or output whose shape is to blame and nothing else: a request may lift such a pin.
+    """
 
     node: str
     reason: str
+    border: str = ""
 
     def __str__(self) -> str:
         return f"{self.node}: {self.reason}" if self.node else self.reason
@@ -175,6 +179,7 @@ class AxisMap:
         claims: Elements computed from sizes that have to follow them.
         lists: The terms of the members of each sequence.
         held: Of what claims depend on, by tensor or use of a constant: the elements that are sizes of terms.
+        lifted: The graph inputs and outputs whose shapes may change.
     """
 
     graph: Graph
@@ -194,6 +199,7 @@ class AxisMap:
     meetings: list[Meeting] = field(default_factory=list)
     shared: dict[str, tuple[str, ...]] = field(default_factory=dict)
     held: dict[str | Slot, tuple[tuple[int, Dim], ...]] = field(default_factory=dict)
+    lifted: frozenset[str] = frozenset()
 
     def operands(self) -> Iterator[tuple[str | Slot, tuple[Dim, ...]]]:
         """The terms of every tensor and of every use of a constant."""

@@ -36,8 +36,14 @@ Source = str | Slot
 def fill_up(found: AxisMap) -> None:
     """Finds out for axes under statistics whether filler lets them grow to any size; notes how, or why not."""
     network = Network(found)
+    known = (
+        (axis.name, name) for name in sorted(found.lifted) for dim in found.dims.get(name, ()) for axis in atoms(dim)
+    )
+    seen = dict(known)
     for info in found.axes.values():
-        if info.uniform and not info.pins:
+        if info.axis.name in seen:
+            info.unfilled = f"callers would see filler in {seen[info.axis.name]}"
+        elif info.uniform and not info.pins:
             try:
                 info.filling = Walk(network, info.axis).filling()
             except Declined as why:

@@ -8,7 +8,8 @@ out differently is pinned.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import combinations
 
 from onnx_net2net import rules
 from onnx_net2net.algebra.axes import Axis, Dim, atoms
@@ -17,6 +18,7 @@ from onnx_net2net.algebra.unify import Solver, Term, fresh
 from onnx_net2net.errors import Declined, ModelError, SizeMismatch
 from onnx_net2net.inference.absorb import locate
 from onnx_net2net.inference.axis_map import AxisInfo, AxisMap, Blame, Claim, Slot
+from onnx_net2net.inference.borders import STAYS, Allowed, lift
 from onnx_net2net.inference.filler import fill_up
 from onnx_net2net.inference.follow import REASON, Follower
 from onnx_net2net.inference.freeze import Freezer
@@ -24,19 +26,22 @@ from onnx_net2net.inference.graph import Graph
 from onnx_net2net.inference.proto import label
 from onnx_net2net.inference.recompute import broken
 from onnx_net2net.inference.share import Shared, Sharing
+from onnx_net2net.inference.symbols import completed, compute
 from onnx_net2net.storage.model import AnyModel
 
 
-def infer(model: AnyModel, *, borders: bool = True) -> AxisMap:
+def infer(model: AnyModel, *, borders: bool = True, allow: Allowed = False) -> AxisMap:
     """Infers how axes run through a model.
 
     Args:
         model: The teacher; it is not changed.
         borders: Whether the shapes of graph inputs and outputs must stay; tests of single operators
             switch this off.
+        allow: Which of these shapes may change where that is exact: those of states (True), or of what globs name.
 
     Raises:
         ModelError: If the graph is invalid or contradicts itself.
+        RequestError: If a glob names no graph input or output.
     """
     graph = Graph(model)
     keys = sorted(graph.dynamic())
@@ -53,7 +58,10 @@ def infer(model: AnyModel, *, borders: bool = True) -> AxisMap:
     if not keys and not solved:
         raise failure if isinstance(failure, ModelError) else ModelError(str(failure), "check the model")
     if not solved:  # no size fits all dynamic dimensions: what then has no shape is pinned
-        return _Inference(graph.at({}), borders).run()
+        solved.append(_Inference(graph.at({}), borders).run())
+        lift(solved, allow)
+        return solved[0]
+    lift(solved, allow)
     if keys:
         _pin_what_differs(solved[0], solved[1:])
     _pin_claims(solved[0])
@@ -61,22 +69,36 @@ def infer(model: AnyModel, *, borders: bool = True) -> AxisMap:
     return solved[0]
 
 
-def _trials(keys: Sequence[str]) -> list[list[dict[str, int]]]:
+def _trials(every: Sequence[str]) -> Iterator[list[dict[str, int]]]:
     """Sizes to try for the dynamic dimensions, never 0 or 1, in groups; one group with two that fit is enough.
 
     First all dimensions differ: primes, and multiples of 4 and of 32 for models that halve them. Then all are
-    alike.
+    alike, and then one is the sum of two others. Those that are expressions of others follow from them.
     """
+    derived = {key for key in every if compute(key, dict.fromkeys(every, 2)) is not None}
+    keys = [key for key in every if key not in derived]
+    for group in _sizes(keys):
+        yield [completed(every, trial) for trial in group]
+
+
+def _sizes(keys: Sequence[str]) -> Iterator[list[dict[str, int]]]:
     if not keys:
-        return [[{}]]
+        yield [{}]
+        return
     large, small = ([_prime(i, start) for i in range(len(keys))] for start in (97, 5))
     different = [dict(zip(keys, (step * n for n in small), strict=True)) for step in (4, 32)]
-    return [
-        [dict(zip(keys, large, strict=True)), *different],
-        [{key: step * n for key, n in zip(keys, small, strict=True)} for step in (1, 2)],
-        [dict.fromkeys(keys, size) for size in (97, 96, 160)],
-        [dict.fromkeys(keys, size) for size in (7, 6, 4)],
-    ]
+    few = [{key: step * n for key, n in zip(keys, small, strict=True)} for step in (1, 2)]
+    yield [dict(zip(keys, large, strict=True)), *different]
+    yield few
+    yield [dict.fromkeys(keys, size) for size in (97, 96, 160)]
+    yield [dict.fromkeys(keys, size) for size in (7, 6, 4)]
+    for whole in keys if len(keys) <= FEW else ():
+        for a, b in combinations([key for key in keys if key != whole], 2):
+            yield [{**sizes, whole: sizes[a] + sizes[b]} for sizes in few]
+
+
+FEW = 5
+"""Dynamic dimensions up to which sums are tried."""
 
 
 def _prime(place: int, start: int) -> int:
@@ -255,10 +277,11 @@ class _Inference:
             borders = {"graph input": [v.name for v in self.graph.inputs], "graph output": self.graph.outputs}
             for border, names in borders.items():
                 for name in names:
-                    blame = Blame(f"{border} '{name}'", "its shape must stay")
+                    blame = Blame(f"{border} '{name}'", STAYS, name)
+                    self.pins += [(term, blame) for term in self.terms.get(name, ())]
                     members = [term for terms in self.lists.get(name, ()) for term in terms]
-                    held = (*self.terms.get(name, ()), *members, *self.follower.fix(name))
-                    self.pins += [(term, blame) for term in held]
+                    always = Blame(f"{border} '{name}'", STAYS)
+                    self.pins += [(term, always) for term in (*members, *self.follower.fix(name))]
         for k, (i, fact) in enumerate(self.facts):
             if isinstance(fact, Pin):
                 self.pins.append((fact.over, self._blame(i, fact.reason)))

@@ -23,6 +23,7 @@ from onnx_net2net.algebra.axes import EMPTY, Axis, Dim, Maps, Prod, Sum
 from onnx_net2net.algebra.filler import CONTENTS, Content
 from onnx_net2net.errors import RequestError
 from onnx_net2net.inference.proto import skeleton
+from onnx_net2net.planning.borders import BorderPlan, Units, gathered, joined
 from onnx_net2net.storage.model import AnyModel, proto_of
 
 Split = Literal["even", "uneven", "scatter", "first"]
@@ -235,6 +236,7 @@ class Plan:
         blocks: Copies of residual blocks.
         init: What copied units start as: copies, or random numbers (``random-pad``), a baseline that is not exact.
         numbers: Rewritten numbers in attributes.
+        borders: Graph inputs and outputs whose shapes change.
         then: Plans for the student that this one makes, each for what the one before it makes.
     """
 
@@ -252,6 +254,7 @@ class Plan:
     blocks: tuple[BlockCopy, ...] = ()
     init: Init = "exact"
     numbers: tuple[NumberPlan, ...] = ()
+    borders: tuple[BorderPlan, ...] = ()
     then: tuple[Plan, ...] = ()
 
     @property
@@ -288,6 +291,15 @@ class Plan:
     def fractions(self) -> Mapping[str, NDArray[np.float64]]:
         """The fractions of each widened axis."""
         return {axis.name: np.asarray(axis.fractions, np.float64) for axis in self.axes}
+
+    @cached_property
+    def crossings(self) -> Mapping[str, Units]:
+        """By graph input and output whose shape changes, where the teacher's units are in it after all steps."""
+        return joined(step.borders for step in self.steps)
+
+    def gathered(self, values: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
+        """The teacher's inputs and outputs as the student has them, such as a stored cache; others stay."""
+        return {name: gathered(np.asarray(value), self.crossings.get(name, {})) for name, value in values.items()}
 
     def to_json(self) -> str:
         """The plan as a JSON document; `from_json` reads it back without loss."""
@@ -352,13 +364,14 @@ def _encode(value: Any) -> Any:
 
 
 def _decode_plan(given: dict[str, Any]) -> Plan:
-    body = {"blocks": [], "numbers": [], "then": [], **given}
+    body = {"blocks": [], "numbers": [], "borders": [], "then": [], **given}
     lists: dict[str, Callable[[Any], Any]] = {
         "axes": _decode_axis,
         "constants": _decode_constant,
         "sizes": lambda item: SizePlan(**{**item, "values": tuple(item["values"])}),
         "shapes": lambda item: (str(item[0]), tuple(item[1])),
         "numbers": lambda item: NumberPlan(**item),
+        "borders": _decode_border,
         "layers": _decode_layer,
         "blocks": _decode_block,
         "cloned": str,
@@ -397,6 +410,12 @@ def _decode_constant(item: dict[str, Any]) -> ConstantPlan:
     scale = item.get("scale", 1.0)
     _check("number", float, scale)
     return ConstantPlan(item["source"], item["name"], uses, dims, splits, fills, scale)
+
+
+def _decode_border(item: dict[str, Any]) -> BorderPlan:
+    units = tuple((axis, tuple(chosen)) for axis, chosen in item["units"])
+    _check("whole number", int, *item["old"], *item["new"], *(n for axis, chosen in units for n in (axis, *chosen)))
+    return BorderPlan(**{**item, "old": tuple(item["old"]), "new": tuple(item["new"]), "units": units})
 
 
 def _decode_layer(item: dict[str, Any]) -> Layer:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from onnx import ValueInfoProto
 
 from onnx_net2net.algebra.axes import Axis, Dim, Index, Maps, index, new_size, size, substitute, touches
 from onnx_net2net.errors import ModelError, RequestError
 from onnx_net2net.inference.axis_map import AxisMap, Filling, Slot, Written
 from onnx_net2net.inference.graph import Graph
 from onnx_net2net.inference.recompute import broken
+from onnx_net2net.planning.borders import BorderPlan
 from onnx_net2net.planning.names import Names
 from onnx_net2net.planning.plan import (
     DIFFERS,
@@ -98,6 +101,7 @@ def complete(
         tuple(dict.fromkeys([*cloned, *found.ties])) if axes else (),
         init=init,
         numbers=_numbers(found, filled),
+        borders=tuple(_borders(found, maps)),
     )
 
 
@@ -357,6 +361,25 @@ def _shapes(found: AxisMap, maps: Maps) -> Iterable[tuple[str, tuple[int, ...]]]
     for name, members in found.lists.items():
         if name in mentioned and any(touches(dim, maps) for dims in members for dim in dims):
             yield name, tuple(_common(dims, maps) for dims in zip(*members, strict=False))
+
+
+def _borders(found: AxisMap, maps: Maps) -> Iterator[BorderPlan]:
+    """The graph inputs and outputs that an axis runs through."""
+    graph = found.graph
+    sides: dict[Literal["input", "output"], Iterable[ValueInfoProto]]
+    sides = {"input": graph.inputs, "output": graph.proto.output}
+    for kind, values in sides.items():
+        for value in values:
+            dims = found.dims.get(value.name, ())
+            grown = [axis for axis, dim in enumerate(dims) if touches(dim, maps)]
+            if grown:
+                declared = [d.dim_value if d.HasField("dim_value") else KEPT for d in value.type.tensor_type.shape.dim]
+                old = declared if len(declared) == len(dims) else [KEPT] * len(dims)
+                new = list(old)
+                for axis in grown:
+                    old[axis], new[axis] = size(dims[axis]), new_size(dims[axis], maps)
+                units = tuple((axis, tuple(index(dims[axis], maps).tolist())) for axis in grown)
+                yield BorderPlan(value.name, kind, tuple(old), tuple(new), units)
 
 
 def _common(dims: Sequence[Dim], maps: Maps) -> int:

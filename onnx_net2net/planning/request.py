@@ -12,7 +12,8 @@ from heapq import heappop, heappush
 
 from onnx_net2net.algebra.axes import Axis, Dim, Prod, atoms
 from onnx_net2net.errors import RequestError, UsageError
-from onnx_net2net.inference.axis_map import AxisMap
+from onnx_net2net.inference.axis_map import AxisInfo, AxisMap
+from onnx_net2net.inference.borders import HINT
 from onnx_net2net.inference.groups import MEANINGS, groups
 from onnx_net2net.inference.recompute import broken
 
@@ -129,9 +130,19 @@ def _meant(found: AxisMap, text: str) -> list[tuple[Axis, int]]:
         raise RequestError("the model has no such group of axes", known_groups(found), op="width", tensor=text)
     for info in group.axes:
         if info.status == "pinned":
-            wrong = f"{text} cannot grow, {info.reason}"
-            raise RequestError(wrong, "inspect lists the axes that can", op="axis", tensor=info.axis.name)
+            raise RequestError(f"{text} cannot grow, {info.reason}", _cure(info), op="axis", tensor=info.axis.name)
     return [(info.axis, group.times.get(info.axis.name, 1)) for info in group.axes]
+
+
+def _cure(info: AxisInfo) -> str:
+    """What to do about an axis that is pinned."""
+    borders = dict.fromkeys(blame.border for blame in info.pins)
+    if "" in borders:
+        return "inspect lists the axes that can"
+    if all(blame.reason == HINT for blame in info.pins):
+        return "allow it (--allow-io-change), or inspect lists the axes that can"
+    named = " ".join(f"--allow-io-change={name}" for name in borders)
+    return f"if callers can follow, let these shapes change ({named}), or inspect lists the axes that can"
 
 
 def is_name(found: AxisMap, text: str) -> bool:
@@ -165,9 +176,7 @@ def find_axis(found: AxisMap, text: str) -> Axis:
         raise RequestError(f"several axes are meant: {listed}", "name one of them", op="width", tensor=text)
     if candidates:
         info = found.axes[candidates[0].name]
-        raise RequestError(
-            f"it cannot grow, {info.reason}", "inspect lists the axes that can", op="axis", tensor=info.axis.name
-        )
+        raise RequestError(f"it cannot grow, {info.reason}", _cure(info), op="axis", tensor=info.axis.name)
     close = difflib.get_close_matches(text, [*found.axes, *found.dims, *(group.name for group in groups(found))], 3)
     hint = f"did you mean {', '.join(close)}?" if close else known_groups(found)
     raise RequestError("no axis, tensor, initializer or node has this name", hint, op="width", tensor=text)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from onnx import GraphProto, ModelProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
 from onnx_net2net.inference.graph import Graph
+from onnx_net2net.planning.borders import BorderPlan
 from onnx_net2net.planning.names import Names
 from onnx_net2net.planning.plan import DIFFERS, KEPT, Plan, check_teacher
 from onnx_net2net.storage.model import AnyModel, LazyModel, promise, proto_of
@@ -58,6 +59,7 @@ def apply(model: AnyModel, plan: Plan, *, noise: bool = True) -> AnyModel:
     for number in plan.numbers:
         patch.number(number.node, number.where, number.value)
     patch.shapes(plan.shapes)
+    patch.borders(plan.borders)
     patch.drop_unused()
     if not isinstance(model, LazyModel):
         return student
@@ -146,6 +148,14 @@ class _Patch:
                     dim.Clear()
                 elif value != KEPT and dim.HasField("dim_value"):
                     dim.dim_value = value
+
+    def borders(self, borders: tuple[BorderPlan, ...]) -> None:
+        """Writes new sizes into graph inputs and outputs."""
+        for border in borders:
+            for info in self.proto.input if border.kind == "input" else self.proto.output:
+                for axis, dim in enumerate(info.type.tensor_type.shape.dim if info.name == border.name else ()):
+                    if border.old[axis] != border.new[axis] and dim.HasField("dim_value"):
+                        dim.dim_value = border.new[axis]
 
     def drop_unused(self) -> None:
         """Removes constants that the teacher used and the student does not."""
