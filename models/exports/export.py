@@ -12,7 +12,7 @@ import math
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,16 @@ KEPT = 64
 """Elements up to which the data of floating point numbers stays."""
 DYNAMIC = {"bert": ("batch", "tokens"), "keras_resnet": (), "keras_mobilenet": ()}
 """Names of the dynamic axes of all inputs; only the batch is dynamic in those not listed."""
+CACHES = ("gpt2_cache", "llama_cache")
+"""Decoders with a cache, whose inputs have names and dynamic axes of their own."""
+PAST = [f"past_key_values.{layer}.{part}" for layer in (0, 1) for part in ("key", "value")]
+PRESENT = [f"present.{layer}.{part}" for layer in (0, 1) for part in ("key", "value")]
+CACHED: dict[str, Mapping[int, str]] = {
+    "input_ids": {0: "batch", 1: "tokens"},
+    "attention_mask": {0: "batch", 1: "past + tokens"},
+    **{name: {0: "batch", 2: "past"} for name in PAST},
+}
+"""Their inputs."""
 ONLY = {"qwen3": ("dynamo", "torchscript"), "gemma": ("dynamo",), "t5": ("dynamo",), "whisper": ("dynamo",)}
 """The exporters of torch for networks that do not need all."""
 FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE)
@@ -42,6 +52,11 @@ def architectures() -> dict[str, tuple[Build, tuple[Any, ...]]]:
     image, wide = torch.randn(2, 3, 32, 32), torch.randn(2, 3, 64, 64)
     gray, tokens = torch.randn(2, 1, 16, 16), torch.randint(0, 50, (2, 12))
     text = (tokens, torch.ones(2, 12, dtype=torch.int64))
+
+    def cached(heads: int) -> tuple[Any, ...]:
+        mask = torch.ones(2, 8, dtype=torch.int64)  # strides of a slice would be sizes that exporters do not know
+        return (tokens[:, :3].contiguous(), mask, *(torch.randn(2, heads, 5, 8) for _ in PAST))
+
     from torch import nn
 
     rows: dict[str, tuple[Build, Any]] = {
@@ -61,6 +76,7 @@ def architectures() -> dict[str, tuple[Build, tuple[Any, ...]]]:
         "convnext": (library.convnext, image), "swin": (library.swin, image),
         "keras_resnet": (frameworks.keras_resnet, torch.randn(2, 32, 32, 3)),
         "keras_mobilenet": (frameworks.keras_mobilenet, torch.randn(2, 32, 32, 3)),
+        "gpt2_cache": (library.gpt2_cache, cached(4)), "llama_cache": (library.llama_cache, cached(2)),
     }  # fmt: skip
     return {name: (build, given if isinstance(given, tuple) else (given,)) for name, (build, given) in rows.items()}
 
@@ -80,27 +96,34 @@ def scattered(model: Any) -> Any:
 
 
 def from_torch(
-    build: Build, given: tuple[Any, ...], opset: int, kind: str, dynamic: tuple[str, ...] = ("batch",)
+    build: Build,
+    given: tuple[Any, ...],
+    opset: int,
+    kind: str,
+    axes: Mapping[str, Mapping[int, str]],
+    outputs: Sequence[str] | None = None,
 ) -> ModelProto:
-    """What an exporter of torch makes of a network."""
+    """What an exporter of torch makes of a network, given the names and dynamic axes of its inputs."""
     import torch
 
     torch.manual_seed(0)
     model = scattered(build())
-    names = [f"x{i}" for i in range(len(given))]
+    names = list(axes)
     if kind in ("torchscript", "torchscript_raw"):
         mode = torch.onnx.TrainingMode.PRESERVE if kind.endswith("raw") else torch.onnx.TrainingMode.EVAL
-        axes = {name: dict(enumerate(dynamic or ("batch",))) for name in names}
+        named = {name: dict(known or {0: "batch"}) for name, known in axes.items()}
         file = io.BytesIO()
         torch.onnx.export(
-            model, given, file, dynamo=False, opset_version=opset, input_names=names, dynamic_axes=axes,
-            training=mode, do_constant_folding=not kind.endswith("raw"),
+            model, given, file, dynamo=False, opset_version=opset, input_names=names, dynamic_axes=named,
+            output_names=outputs, training=mode, do_constant_folding=not kind.endswith("raw"),
         )  # fmt: skip
         return onnx.load_from_string(file.getvalue())
-    sizes = {i: torch.export.Dim(name, min=1, max=512 if not i else 24) for i, name in enumerate(dynamic)}
+    symbols = {name for known in axes.values() for name in known.values() if name.isidentifier()}
+    sizes = {name: torch.export.Dim(name, min=1, max=512 if name == "batch" else 24) for name in symbols}
+    shapes = tuple({i: sizes.get(n, torch.export.Dim.AUTO) for i, n in known.items()} for known in axes.values())
     made = torch.onnx.export(
         model, given, dynamo=True, opset_version=opset, input_names=names, optimize=kind == "dynamo",
-        dynamic_shapes=tuple(sizes for _ in given) if dynamic else None, verbose=False,
+        output_names=outputs, dynamic_shapes=shapes if symbols else None, verbose=False,
     )  # fmt: skip
     return made.model_proto
 
@@ -115,11 +138,14 @@ def jobs() -> Iterator[tuple[str, Callable[[], ModelProto]]]:
         print(f"torch's exporters are left out: {error}")
         rows = {}
     for i, (name, (build, given)) in enumerate(rows.items()):
+        dynamic = dict(enumerate(DYNAMIC.get(name, ("batch",))))
+        axes = CACHED if name in CACHES else {f"x{i}": dynamic for i in range(len(given))}
+        outputs = ["logits", *PRESENT] if name in CACHES else None
         for kind, opset in (("torchscript", 17 + i % 4), ("dynamo", 18 + i % 3), ("dynamo_raw", 18 + (i + 1) % 3)):
             if kind in ONLY.get(name, (kind,)):
-                yield f"{name}.{kind}", partial(from_torch, build, given, opset, kind, DYNAMIC.get(name, ("batch",)))
+                yield f"{name}.{kind}", partial(from_torch, build, given, opset, kind, axes, outputs)
         if name in ("resnet", "densenet", "mobilenet_v3"):
-            yield f"{name}.torchscript_raw", partial(from_torch, build, given, 17, "torchscript_raw")
+            yield f"{name}.torchscript_raw", partial(from_torch, build, given, 17, "torchscript_raw", axes)
     for name, make in frameworks.TENSORFLOW.items():
         yield f"{name}.tf2onnx", partial(frameworks.from_tensorflow, make, 17)
     for name, make in frameworks.JAX.items():

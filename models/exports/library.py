@@ -74,6 +74,25 @@ class One(Only):
         return super().forward(first)
 
 
+class Cached(nn.Module):
+    """A decoder of two layers that takes its keys and values as tensors and gives back all of them, old and new."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, ids: Tensor, mask: Tensor, k0: Tensor, v0: Tensor, k1: Tensor, v1: Tensor) -> tuple[Tensor, ...]:
+        """Scores, and for each layer keys and values."""
+        from transformers import DynamicCache
+
+        cache = DynamicCache()
+        for layer, (keys, values) in enumerate(((k0, v0), (k1, v1))):
+            cache.update(keys, values, layer)
+        made = self.model(input_ids=ids, attention_mask=mask, past_key_values=cache, use_cache=True)
+        kept = (tensor for layer in made.past_key_values.layers for tensor in (layer.keys, layer.values))
+        return made.logits, *kept
+
+
 SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48}
 EAGER = {"attn_implementation": "eager"}
 
@@ -100,6 +119,16 @@ def llama() -> nn.Module:
 
     config = LlamaConfig(vocab_size=60, max_position_embeddings=24, num_key_value_heads=2, **SIZES, **EAGER)
     return Pair(LlamaForCausalLM(config), ("input_ids", "attention_mask"), use_cache=False)
+
+
+def gpt2_cache() -> nn.Module:
+    """GPT-2 that goes on from a cache."""
+    return Cached(gpt2().model)
+
+
+def llama_cache() -> nn.Module:
+    """Llama that goes on from a cache: rotated keys of two heads for four of queries."""
+    return Cached(llama().model)
 
 
 def qwen3() -> nn.Module:

@@ -1,0 +1,94 @@
+"""Decoders of real exporters that take a cache: it grows with the heads, and generation stays the teacher's."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from onnx import ModelProto
+
+from onnx_net2net import Expansion, RequestError, inspect, widen
+from onnx_net2net.inference.groups import groups
+from onnx_net2net.inference.infer import infer
+from tests.exports import CACHES, DIMS, export
+from tests.law import Feeds, run
+
+PAST = [f"past_key_values.{layer}.{part}" for layer in (0, 1) for part in ("key", "value")]
+PRESENT = [name.replace("past_key_values", "present") for name in PAST]
+HEADS = {"heads", "kv_heads", "head", "head_qk", "head_v"}
+
+
+def grown(name: str, times: float) -> Expansion:
+    """More heads, all of them wider."""
+    found = {group.name for group in groups(infer(export(name), allow=True))} & HEADS
+    wanted = found - {"heads"} if "kv_heads" in found else found  # query heads come along
+    return widen(export(name), widths=dict.fromkeys(sorted(wanted), f"x{times}"), seed=5, allow_io_change=True)
+
+
+@pytest.mark.parametrize("times", [1.5, 2])
+@pytest.mark.parametrize("name", CACHES)
+def test_every_tensor_is_the_teachers(name: str, times: float) -> None:
+    made = grown(name, times)
+    assert {border.name for border in made.plan.borders} == {*PAST, *PRESENT}
+    assert all(len(border.units) == 2 for border in made.plan.borders), "heads and their width"
+    verdict = made.verify(dims=DIMS, per_layer=True, samples=4)
+    assert verdict, verdict.reason
+    assert verdict.layers is not None
+    assert len(verdict.layers.tensors) > 60
+    assert made.verify(dims=DIMS, scope="sample")
+
+
+@pytest.mark.parametrize("name", CACHES)
+def test_all_that_can_grow_grows(name: str) -> None:
+    made = widen(export(name), factor=1.5, allow_io_change=True)
+    verdict = made.verify(dims=DIMS, samples=4)
+    assert verdict, verdict.reason
+    kept = {info.axis.size for info in infer(export(name), allow=True).axes.values() if info.initializers and info.pins}
+    assert 60 in kept, "the vocabulary stays"
+    assert len(made.plan.axes) > len(widen(export(name), factor=1.5).plan.axes)
+
+
+@pytest.mark.parametrize("name", CACHES)
+def test_heads_stay_unless_states_may_change(name: str) -> None:
+    found = {group.name: group for group in inspect(export(name)).groups}
+    for part in HEADS & found.keys():
+        for info in found[part].axes:
+            if info.pins:
+                assert "--allow-io-change" in info.reason, info
+    assert any(info.pins for part in HEADS & found.keys() for info in found[part].axes)
+    with pytest.raises(RequestError, match=r"allow it \(--allow-io-change\)"):
+        widen(export(name), widths={"head" if "head" in found else "head_v": "x2"})
+
+
+def generate(network: ModelProto, cache: Feeds, first: np.ndarray, count: int) -> list[Feeds]:
+    """Token by token, the likeliest each time, on the cache that came out before."""
+    found, ids, length = [], first, cache[PAST[0]].shape[2]
+    for _ in range(count):
+        length += ids.shape[1]
+        mask = np.ones((len(ids), length), np.int64)
+        made = run(network, {"input_ids": ids, "attention_mask": mask, **cache})
+        cache = {name: made[name.replace("past_key_values", "present")] for name in PAST}
+        ids = made["logits"][:, -1:].argmax(-1)
+        found.append(made)
+    return found
+
+
+@pytest.mark.parametrize("start", [0, 3])
+@pytest.mark.parametrize("name", CACHES)
+def test_generation_is_the_teachers(name: str, start: int) -> None:
+    made = grown(name, 1.5)
+    rng = np.random.default_rng(2)
+    heads = 2 if name.startswith("llama") else 4
+    cache = {name: rng.standard_normal((2, heads, start, 8)).astype(np.float32) for name in PAST}
+    first = rng.integers(0, 60, (2, 3))
+    before = generate(made.teacher, cache, first, 6)
+    after = generate(made.model, made.plan.gathered(cache), first, 6)
+    for mine, theirs in zip(before, after, strict=True):
+        for key, value in made.plan.gathered(mine).items():
+            np.testing.assert_allclose(theirs[key], value, rtol=0, atol=2e-5 * np.abs(value).max())
+    assert len({tuple(step["logits"][:, -1].argmax(-1)) for step in before}) > 1
+    assert after[-1]["present.1.value"].shape[1] > before[-1]["present.1.value"].shape[1]
+
+
+@pytest.mark.parametrize("name", [name for name in CACHES if "torchscript" in name])
+def test_lengths_that_follow_from_others_need_no_sizes(name: str) -> None:
+    assert grown(name, 2).verify(samples=4)
