@@ -90,6 +90,8 @@ def test_generation_is_the_teachers(name: str, start: int) -> None:
     assert after[-1]["present.1.value"].shape[1] > before[-1]["present.1.value"].shape[1]
 
 
-@pytest.mark.parametrize("name", [name for name in CACHES if "torchscript" in name])
-def test_lengths_that_follow_from_others_need_no_sizes(name: str) -> None:
-    assert grown(name, 2).verify(samples=2)
+@pytest.mark.parametrize("dims", [{}, {"past": 6}, {"past": 3, "tokens": 2, "past + tokens": 5, "s64": 5}])
+@pytest.mark.parametrize("name", [name for name in CACHES if "gpt2" in name])
+def test_lengths_that_follow_from_others_need_no_sizes(name: str, dims: dict[str, int]) -> None:
+    """A mask counts what is cached and what is new, whether its symbol says so or not."""
+    assert grown(name, 2).verify(samples=3, dims=dims)

@@ -15,6 +15,7 @@ from onnx import ModelProto, TensorProto, ValueInfoProto, helper
 from onnx_net2net.checking.ranges import Range, by_type, indexing
 from onnx_net2net.errors import ModelError, UsageError
 from onnx_net2net.inference.symbols import compute
+from onnx_net2net.inference.symbols import sums as every_sum
 
 Array = NDArray[Any]
 Feeds = dict[str, Array]
@@ -58,6 +59,7 @@ def samples_for(
     vary: bool = True,
     ranges: Bounds | None = None,
     probes: bool = True,
+    sums: Mapping[str, str] | None = None,
 ) -> Samples:
     """The samples to run a model on: those that are given, or as many random ones as asked for, and probes.
 
@@ -70,12 +72,13 @@ def samples_for(
         vary: Whether dynamic dimensions without a given size differ between samples.
         ranges: Smallest and largest value by input, in place of what suits the nodes that read it.
         probes: Whether to add samples of zeros, of large and of one-hot values.
+        sums: Expressions in place of symbols: ``past + tokens``.
 
     Raises:
         UsageError: If an input is missing or cannot be drawn.
     """
     if inputs is None:
-        return _drawn(model, samples, seed, dims, vary, ranges or {}, probes)
+        return _drawn(model, samples, seed, dims, vary, ranges or {}, probes, sums or {})
     if isinstance(inputs, (str, os.PathLike)):
         from onnx_net2net.checking.sources import read  # noqa: PLC0415  # it builds on this module
 
@@ -87,7 +90,14 @@ def samples_for(
 
 
 def _drawn(
-    model: ModelProto, samples: int, seed: int, dims: Mapping[str, int], vary: bool, ranges: Bounds, probes: bool
+    model: ModelProto,
+    samples: int,
+    seed: int,
+    dims: Mapping[str, int],
+    vary: bool,
+    ranges: Bounds,
+    probes: bool,
+    sums: Mapping[str, str],
 ) -> Samples:
     if samples < 1:
         raise UsageError("at least one sample is needed", "ask for more", op="samples")
@@ -97,7 +107,7 @@ def _drawn(
     known: dict[int, dict[str, Range]] = {}
 
     def sample(kind: str, size: int) -> Feeds:
-        fixed = _fitting(values, dims, size)
+        fixed = _fitting(values, dims, size, sums)
         if size not in known:
             sizes = {key: n for v in values for key, n in _sizes(v, fixed, size)}
             known[size] = {**indexing(model, sizes), **given}
@@ -108,12 +118,23 @@ def _drawn(
     return Samples(plain, {kind: sample(kind, last) for kind in (PROBES if probes else ())})
 
 
-def _fitting(values: Iterable[ValueInfoProto], dims: Mapping[str, int], size: int) -> Mapping[str, int]:
+def _fitting(
+    values: Iterable[ValueInfoProto], dims: Mapping[str, int], size: int, sums: Mapping[str, str]
+) -> Mapping[str, int]:
     """The sizes that are given, and those of dimensions that are expressions of others: ``past + tokens``."""
     places = [(key, f"{v.name}:{i}") for v in values for i, key in _symbols(v)]
     sizes = {key: dims.get(key, dims.get(place, size)) for key, place in places}
-    whole = {key: compute(key, sizes) for key, place in places if key not in dims and place not in dims}
+    free = [key for key, place in places if key not in dims and place not in dims]
+    whole = {key: compute(sums.get(key, key), sizes) for key in free}
     return {**dims, **{key: n for key, n in whole.items() if n is not None}}
+
+
+def open_sums(model: ModelProto, dims: Mapping[str, int]) -> list[dict[str, str]]:
+    """Ways in which one of the dynamic dimensions, of those without a size, may be the sum of two others."""
+    places = [(key, f"{v.name}:{i}") for v in graph_inputs(model) for i, key in _symbols(v) if key.isidentifier()]
+    given = {key for key, place in places if key in dims or place in dims}
+    keys = list(dict.fromkeys(key for key, _ in places))
+    return [{whole: f"{a} + {b}"} for whole, a, b in every_sum(keys) if whole not in given]
 
 
 def _symbols(value: ValueInfoProto) -> Iterable[tuple[int, str]]:

@@ -162,8 +162,11 @@ def _run_all(
 def fits(runtime: Runner, model: ModelProto, feeds: Sequence[Feeds], providers: Sequence[str]) -> bool:
     """Whether the teacher runs at all sizes that were drawn for its dynamic dimensions."""
     shapes = [{name: value.shape for name, value in feed.items()} for feed in feeds]
-    if all(shape == shapes[0] for shape in shapes):
-        return True
+    return all(shape == shapes[0] for shape in shapes) or can_run(runtime, model, feeds, providers)
+
+
+def can_run(runtime: Runner, model: ModelProto, feeds: Sequence[Feeds], providers: Sequence[str]) -> bool:
+    """Whether the teacher runs on samples."""
     try:
         run_on(runtime, model, feeds, providers, optimise=False)
     except Stopped:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -18,11 +18,11 @@ from onnx_net2net.checking.compare import compare, equal
 from onnx_net2net.checking.crossing import Crossing
 from onnx_net2net.checking.device import device_of, examine
 from onnx_net2net.checking.histogram import histogram
-from onnx_net2net.checking.inputs import Bounds, Feeds, Inputs, samples_for
+from onnx_net2net.checking.inputs import Bounds, Feeds, Inputs, Samples, open_sums, samples_for
 from onnx_net2net.checking.layers import Layers, compare_layers
 from onnx_net2net.checking.probes import judge
 from onnx_net2net.checking.process import runner
-from onnx_net2net.checking.runs import FIRST, MORE, Runs, fits, run_probed
+from onnx_net2net.checking.runs import FIRST, MORE, Runs, can_run, fits, run_probed
 from onnx_net2net.checking.runtime import Runner, available, settled
 from onnx_net2net.checking.segments import in_segments
 from onnx_net2net.checking.sources import write
@@ -133,9 +133,7 @@ def verify(
             few = draw(samples or LEAST, vary=False, probes=False)
             return _in_segments(runtime, (first, second), made, few.plain, names, rtol, atol)
         draw = partial(draw, enough(first) if samples is None else samples, probes=probes)
-        chosen = draw()
-        if inputs is None and not fits(runtime, first, chosen.plain, names):
-            chosen = draw(vary=False)
+        chosen = draw() if inputs is not None else _fitting(runtime, first, draw, names, dims or {})
         if save_inputs is not None:
             write(chosen, Path(save_inputs))
         runs = run_probed(runtime, first, second, chosen, names, crossing)
@@ -152,6 +150,20 @@ def verify(
             layers = _layers(runs, feeds, first, made, wanted=bool(per_layer))
             return replace(verdict, layers=layers, failure=verdict.failure or _inside(layers, made))
         return verdict
+
+
+def _fitting(
+    runtime: Runner, teacher: ModelProto, draw: Callable[..., Samples], names: Sequence[str], dims: Mapping[str, int]
+) -> Samples:
+    """Samples of sizes that the teacher runs on: all kinds, or all alike, or one the sum of two others."""
+    chosen = draw()
+    if fits(runtime, teacher, chosen.plain, names):
+        return chosen
+    alike, ways = draw(vary=False), open_sums(teacher, dims)
+    if not ways or can_run(runtime, teacher, alike.plain, names):
+        return alike
+    summed = (draw(sums=way) for way in ways)
+    return next((samples for samples in summed if can_run(runtime, teacher, samples.plain, names)), alike)
 
 
 def enough(model: ModelProto) -> int:

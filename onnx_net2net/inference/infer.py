@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import combinations
 
 from onnx_net2net import rules
 from onnx_net2net.algebra.axes import Axis, Dim, atoms
@@ -26,7 +25,7 @@ from onnx_net2net.inference.graph import Graph
 from onnx_net2net.inference.proto import label
 from onnx_net2net.inference.recompute import broken
 from onnx_net2net.inference.share import Shared, Sharing
-from onnx_net2net.inference.symbols import completed, compute
+from onnx_net2net.inference.symbols import completed, compute, sums
 from onnx_net2net.storage.model import AnyModel
 
 
@@ -92,13 +91,8 @@ def _sizes(keys: Sequence[str]) -> Iterator[list[dict[str, int]]]:
     yield few
     yield [dict.fromkeys(keys, size) for size in (97, 96, 160)]
     yield [dict.fromkeys(keys, size) for size in (7, 6, 4)]
-    for whole in keys if len(keys) <= FEW else ():
-        for a, b in combinations([key for key in keys if key != whole], 2):
-            yield [{**sizes, whole: sizes[a] + sizes[b]} for sizes in few]
-
-
-FEW = 5
-"""Dynamic dimensions up to which sums are tried."""
+    for whole, a, b in sums(keys):
+        yield [{**sizes, whole: sizes[a] + sizes[b]} for sizes in few]
 
 
 def _prime(place: int, start: int) -> int:

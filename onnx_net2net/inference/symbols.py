@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import ast
 import operator
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import combinations
 
 OPERATORS: Mapping[type[ast.operator], Callable[[int, int], int]] = {
     ast.Add: operator.add,
@@ -32,6 +33,17 @@ def compute(key: str, sizes: Mapping[str, int]) -> int | None:
     except (SyntaxError, ValueError, KeyError, ZeroDivisionError, RecursionError, MemoryError):
         return None
     return size if size is not None and size >= 0 else None
+
+
+FEW = 5
+"""Dynamic dimensions up to which sums are tried."""
+
+
+def sums(keys: Sequence[str]) -> Iterator[tuple[str, str, str]]:
+    """Each dimension as the sum of two others: a mask may count what is cached and what is new by its own name."""
+    for whole in keys if len(keys) <= FEW else ():
+        for a, b in combinations([key for key in keys if key != whole], 2):
+            yield whole, a, b
 
 
 def _value(body: ast.expr, sizes: Mapping[str, int]) -> int:
