@@ -31,6 +31,7 @@ from onnx_net2net.storage.sinks import LocalFile
 from onnx_net2net.storage.tensors import encode
 from onnx_net2net.widening.apply import apply
 from onnx_net2net.widening.by_rows import Rewritten
+from tests import test_residual as residual
 from tests.cases import CASES
 from tests.law import choices, fill, parse
 from tests.test_verify import network
@@ -476,10 +477,28 @@ def test_every_rule_streams(case: Any, monkeypatch: pytest.MonkeyPatch) -> None:
             for part in wire.pieces(found.proto)
         ]
         assert b"".join(bytes(part) for part in parts) == wanted
-        for tensor in found.made.values():
-            if isinstance(tensor, Rewritten) and tensor.by_rows:
-                order = np.random.default_rng(1).permutation(tensor.shape[tensor.axis])
-                rows = tensor.open()
-                pieces = [np.array(rows(order[i : i + 2])) for i in range(0, len(order), 2)]
-                joined = np.concatenate(pieces, tensor.axis)
-                assert joined.tobytes() == np.take(tensor.read(), order, tensor.axis).tobytes()
+        assert_rows_are_those_of_the_whole(found)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize("split", ["uneven", "first"])
+@pytest.mark.parametrize("row", residual.ROWS)
+def test_filler_streams(row: str, split: Any, dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Means over rows and within rows, zeros and powers of eta are the same in any pieces."""
+    monkeypatch.setattr(tensors, "INLINE", 0)
+    model = residual.ROWS[row](residual.DTYPES[dtype])
+    made = widen(model, factor=1.5, split=split, seed=2)
+    assert {fill.content for constant in made.plan.constants for fill in constant.fills}
+    found = apply(detached(model), made.plan)
+    assert whole(found).SerializeToString() == apply(model, made.plan).SerializeToString()
+    assert_rows_are_those_of_the_whole(found)
+
+
+def assert_rows_are_those_of_the_whole(found: LazyModel) -> None:
+    for tensor in found.made.values():
+        if isinstance(tensor, Rewritten) and tensor.by_rows:
+            order = np.random.default_rng(1).permutation(tensor.shape[tensor.axis])
+            rows = tensor.open()
+            pieces = [np.array(rows(order[i : i + 2])) for i in range(0, len(order), 2)]
+            joined = np.concatenate(pieces, tensor.axis)
+            assert joined.tobytes() == np.take(tensor.read(), order, tensor.axis).tobytes()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,16 +12,20 @@ from numpy.typing import NDArray
 from onnx import helper
 
 from onnx_net2net.algebra.axes import Index, Maps, index, new_size, touches
-from onnx_net2net.planning.plan import ConstantPlan, Plan, SplitPlan
+from onnx_net2net.planning.plan import ConstantPlan, FillPlan, Plan, SplitPlan
 from onnx_net2net.storage.tensors import PACKED, Buffers, Rows, Tensor
 from onnx_net2net.widening.rewrite import (
     exact_parts,
     groups_of,
+    is_filler,
     is_float,
     kind_of,
     left_of,
+    mean_of_rows,
+    mean_within,
     part_of,
     ranks_of,
+    scaled,
     shares_of,
     student_value,
     zero_point,
@@ -58,8 +63,7 @@ class Rewritten(Tensor):
         self.choices = choices
         plan = choices.plan
         drawn = (plan.split == "scatter" and constant.splits) or (choices.noise and plan.noise) or plan.init != "exact"
-        whole = drawn or constant.fills or constant.scale != 1  # draws and means are made for the whole
-        self.by_rows = bool(self.shape) and not whole and self.dtype not in PACKED
+        self.by_rows = bool(self.shape) and not drawn and self.dtype not in PACKED  # draws are made for the whole
 
     def read(self) -> Array:
         """The whole value."""
@@ -72,23 +76,48 @@ class Rewritten(Tensor):
             return super().open()
         maps, axis = self.choices.maps, self.axis
         units = [index(dim, maps) if touches(dim, maps) else None for dim in self.constant.dims]
-        rows_of = self.source.open()
+        source, factor = self.source.open(), self.constant.scale
+
+        def rows_of(wanted: Index) -> Array:
+            return scaled(source(wanted), factor)
+
+        fillers = [self._filler(fill, rows_of) for fill in self.constant.fills]
+        first_fillers = [filler for filler in fillers if filler.axis == axis]
         splits = [self._split(split) for split in self.constant.splits]
-        early = [splits.pop(0)] if splits and self.constant.splits[0].axis == axis and self._is_float() else []
+        narrow = self._is_float() and len(first_fillers) == len(fillers)  # later means are over whole weights
+        early = [splits.pop(0)] if narrow and splits and self.constant.splits[0].axis == axis else []
         gathers = [_Gather(i, found) for i, found in enumerate(units) if found is not None and i != axis]
 
         def rows(wanted: Index) -> Array:
             first = units[axis]
             value = rows_of(wanted if first is None else first[wanted])
+            for filler in first_fillers:
+                filler.write(value, wanted)
             for split in early:  # on rows that are still narrow
                 value = split(value, wanted)
             for gather in gathers:
-                value = gather(value)
+                wide = gather(value)
+                for filler in fillers:
+                    if filler.axis == gather.axis:
+                        filler.take(wide, value)
+                value = wide
             for split in splits:
                 value = split(value, wanted)
             return value
 
         return rows
+
+    def _filler(self, fill: FillPlan, rows_of: Rows) -> _Filler:
+        """What filler of one axis holds; a mean over rows needs all of them once."""
+        marked = is_filler(self.constant.dims[fill.axis], self.choices.plan, fill.over)
+        content: Array | None = None
+        if fill.axis == self.axis and fill.content == "mean":
+            shape = self.source.shape
+            width = math.prod(shape) // shape[fill.axis]
+            dtype = helper.tensor_dtype_to_np_dtype(self.dtype)
+            content = mean_of_rows(rows_of, (shape[fill.axis], width), dtype)
+            content = content.reshape((*shape[: fill.axis], *shape[fill.axis + 1 :]))
+        return _Filler(fill.axis, marked, fill.content, content)
 
     def _split(self, split: SplitPlan) -> Callable[[Array, Index], Array]:
         """What divides some gathered rows among copies."""
@@ -115,6 +144,32 @@ class Rewritten(Tensor):
     def _is_float(self) -> bool:
         dtype = np.dtype(helper.tensor_dtype_to_np_dtype(self.dtype))
         return is_float(dtype)
+
+
+@dataclass(frozen=True, slots=True)
+class _Filler:
+    """Filler along one dimension.
+
+    Attributes:
+        axis: The dimension.
+        marked: Which of its units are filler.
+        content: ``mean`` or ``zero``.
+        mean: The mean, where it is over rows.
+    """
+
+    axis: int
+    marked: NDArray[np.bool_]
+    content: str
+    mean: Array | None
+
+    def write(self, rows: Array, wanted: Index) -> None:
+        """Writes filler that is rows, among some rows."""
+        np.moveaxis(rows, self.axis, 0)[self.marked[wanted]] = 0 if self.mean is None else self.mean
+
+    def take(self, wide: Array, rows: Array) -> None:
+        """Writes filler along another dimension of some rows, which is gathered already."""
+        content = mean_within(rows, self.axis) if self.content == "mean" else np.zeros((), rows.dtype)
+        np.moveaxis(wide, self.axis, 0)[self.marked] = content
 
 
 class _Gather:

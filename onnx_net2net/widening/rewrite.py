@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -13,6 +14,7 @@ from onnx_net2net.algebra.axes import Axis, Dim, Maps, Sum, fractions, index, ne
 from onnx_net2net.planning.plan import ConstantPlan, FillPlan, Plan, SplitPlan
 
 Array = NDArray[Any]
+Rows = Callable[[NDArray[np.int64]], Array]
 
 
 def student_value(
@@ -48,8 +50,7 @@ def rewrite(value: Array, constant: ConstantPlan, plan: Plan, teacher: Callable[
         teacher: Gives the value of another constant of the teacher: the zero point of a quantised weight.
     """
     maps = plan.maps
-    if constant.scale != 1:
-        value = (value.astype(np.float64) * constant.scale).astype(value.dtype)
+    value = scaled(value, constant.scale)
     for axis, dim in enumerate(constant.dims):
         if touches(dim, maps):
             wide = np.take(value, index(dim, maps), axis=axis)
@@ -67,12 +68,53 @@ def rewrite(value: Array, constant: ConstantPlan, plan: Plan, teacher: Callable[
     return value
 
 
+def scaled(value: Array, factor: float) -> Array:
+    """A weight times a power of eta, in its own type."""
+    return value if factor == 1 else (value.astype(np.float64) * factor).astype(value.dtype)
+
+
 def _fill(wide: Array, value: Array, fill: FillPlan, dim: Dim, plan: Plan) -> None:
     """Writes the filler of one axis into a dimension that was gathered, in place."""
     content = np.zeros((), value.dtype)
     if fill.content == "mean":
-        content = value.mean(fill.axis, np.float64).astype(value.dtype)
+        content = mean(value, fill.axis)
     np.moveaxis(wide, fill.axis, 0)[is_filler(dim, plan, fill.over)] = content
+
+
+def mean(value: Array, axis: int) -> Array:
+    """The mean over one dimension: of rows, where all dimensions before it are one, else within each row."""
+    if any(n > 1 for n in value.shape[:axis]):
+        return mean_within(value, axis)
+    rows = value.reshape(value.shape[axis], -1)
+    found = mean_of_rows(lambda wanted: rows[wanted], rows.shape, value.dtype)
+    return found.reshape((*value.shape[:axis], *value.shape[axis + 1 :]))
+
+
+def mean_within(value: Array, axis: int) -> Array:
+    """The mean over a dimension that is not that of rows: the same for each row, whatever other rows there are."""
+    blocks = value.reshape(-1, value.shape[axis], max(1, math.prod(value.shape[axis + 1 :])))
+    result = np.empty((len(blocks), blocks.shape[2]), value.dtype)
+    step = max(1, BLOCK // max(1, blocks[:1].size))
+    for start in range(0, len(blocks), step):
+        block = blocks[start : start + step].astype(np.float64)
+        result[start : start + step] = (block.sum(1) / block.shape[1]).astype(value.dtype)
+    return result.reshape((*value.shape[:axis], *value.shape[axis + 1 :]))
+
+
+def mean_of_rows(rows: Rows, shape: tuple[int, ...], dtype: Any) -> Array:
+    """The mean over all rows, so many at a time.
+
+    Args:
+        rows: Gives some of them.
+        shape: How many there are, and how long they are.
+        dtype: The type of the mean.
+    """
+    count, width = shape
+    total = np.zeros(width)
+    step = max(1, BLOCK // max(1, width))
+    for start in range(0, count, step):
+        total += rows(np.arange(start, min(start + step, count))).reshape(-1, width).astype(np.float64).sum(0)
+    return (total / count).astype(dtype)
 
 
 def is_filler(dim: Dim, plan: Plan, over: str = "") -> NDArray[np.bool_]:
