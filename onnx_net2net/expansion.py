@@ -21,7 +21,7 @@ from onnx_net2net.errors import NotEquivalentError, RequestError, UsageError
 from onnx_net2net.inference.infer import infer
 from onnx_net2net.io import STANDARD, digest, draft, is_text, save
 from onnx_net2net.planning.plan import Plan, check_teacher
-from onnx_net2net.planning.planner import complete
+from onnx_net2net.planning.planner import as_planned, complete
 from onnx_net2net.planning.request import pinned_by
 from onnx_net2net.steps import start, take
 from onnx_net2net.storage.model import AnyModel, Digest, LazyModel, proto_of, whole
@@ -237,7 +237,7 @@ def from_plan(teacher: AnyModel, plan: Plan | str) -> Expansion:
 def _again(teacher: AnyModel, given: Plan) -> Expansion:
     base = start(teacher, given)
     check_teacher(given, base)
-    found = infer(base, allow=[border.name for border in given.borders])
+    found = as_planned(infer(base, allow=[border.name for border in given.borders]), given)
     if given.deepens:
         return Expansion(teacher, check_layers(found, given), {}, {})
     again = complete(found, given.axes, seed=given.seed, split=given.split, noise=given.noise, init=given.init)

@@ -15,10 +15,12 @@ from onnx_net2net.errors import RequestError, UsageError
 from onnx_net2net.expansion import Expansion, from_plan
 from onnx_net2net.inference.axis_map import AxisMap
 from onnx_net2net.inference.borders import Allowed
+from onnx_net2net.inference.filler import allow_nodes as use_nodes
 from onnx_net2net.inference.infer import infer
+from onnx_net2net.inference.tied import keep_tied
 from onnx_net2net.io import Model, opened
 from onnx_net2net.planning.budget import find_factor, measure, target
-from onnx_net2net.planning.plan import INITS, MODES, SPLITS, Init, Mode, Plan, Split
+from onnx_net2net.planning.plan import INITS, MODES, SPLITS, TYINGS, Init, Mode, Plan, Split, Tying
 from onnx_net2net.planning.planner import plan_widening
 from onnx_net2net.planning.request import Width, pinned_by, sizes
 from onnx_net2net.storage.model import AnyModel, LazyModel, proto_of, with_proto
@@ -45,6 +47,8 @@ def widen(
     target_macs: float | str | None = None,
     init: Init = "exact",
     allow_io_change: Allowed = False,
+    allow_nodes: bool = False,
+    tied: Tying = "clone",
     plan: Plan | str | None = None,
 ) -> Expansion:
     """Plans a wider student that computes the same function (Net2WiderNet, arXiv 1511.05641, section 3.2).
@@ -66,6 +70,10 @@ def widen(
             function is not the teacher's.
         allow_io_change: Whether shapes of graph inputs and outputs may change where that is exact: True for states that
             a caller hands back (caches of keys and values, hidden states), or globs over names of inputs and outputs.
+        allow_nodes: Whether nodes may be inserted that write the mean over a stream into its filler, where no constant
+            can: behind the norms of post-norm networks, for one.
+        tied: What becomes of a weight that some nodes carry and others contract, as embedding and head do: ``clone``
+            gives the student two, ``keep`` one, and a node that scales what the head reads.
         plan: A saved plan (or its JSON) to apply again; excludes all that asks for sizes.
 
     Returns:
@@ -81,11 +89,17 @@ def widen(
     if plan is not None:
         if factor is not None or widths or only or skip or round_to or allow_io_change or any(targets.values()):
             raise UsageError("a plan already says what to widen", "give a plan or sizes", op="plan")
+        if allow_nodes or tied != "clone":
+            raise UsageError("a plan already says what to insert", "leave out allow_nodes and tied", op="plan")
         return from_plan(teacher, plan)
-    _check_widening(factor, widths, seed, split, noise, round_to, init, targets)
+    _check_widening(factor, widths, seed, split, noise, round_to, init, tied, targets)
 
     def ask(base: AnyModel) -> Asked:
         found = infer(base, allow=allow_io_change)
+        if tied == "keep":
+            keep_tied(found)
+        if allow_nodes:
+            use_nodes(found)
 
         def wanted(scale: float | None) -> Wanted:
             return sizes(found, scale, widths or {}, globs(only), globs(skip), round_to)
@@ -109,6 +123,7 @@ def _check_widening(
     noise: float,
     round_to: int | None,
     init: str,
+    tied: str,
     targets: Mapping[str, object],
 ) -> None:
     """Refuses arguments of `widen` that have no meaning, or none together."""
@@ -121,7 +136,7 @@ def _check_widening(
         raise UsageError("factor has to be a number and seed a whole one", "give numbers", op="widen")
     if factor is not None and not (1 <= factor <= 1000):
         raise UsageError(f"{factor} is not between 1 and 1000", "ask for a factor like 1.5", op="factor")
-    for name, value, known in (("split", split, SPLITS), ("init", init, INITS)):
+    for name, value, known in (("split", split, SPLITS), ("init", init, INITS), ("tied", tied, TYINGS)):
         if value not in known:
             raise UsageError(f"{value!r} is unknown", f"choose one of {', '.join(known)}", op=name)
     if not 0 <= noise < float("inf") or (round_to is not None and round_to < 1) or seed < 0:

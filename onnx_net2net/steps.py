@@ -13,6 +13,7 @@ from onnx_net2net.algebra.axes import Dim, Index, index, touches
 from onnx_net2net.deepening.deepen import apply as insert_layers
 from onnx_net2net.inference.infer import infer
 from onnx_net2net.planning.plan import Plan, check_teacher
+from onnx_net2net.planning.planner import as_planned
 from onnx_net2net.storage.model import AnyModel, LazyModel, proto_of, with_proto
 from onnx_net2net.widening.apply import apply as widen_axes
 from onnx_net2net.widening.rewrite import is_filler
@@ -56,7 +57,7 @@ def images(teacher: AnyModel, plan: Plan) -> dict[str, Image]:
     for i, step in enumerate(steps):
         base = start(model, step)
         check_teacher(step, base)
-        inferred = infer(base)
+        inferred = as_planned(infer(base), step)
         fillings = [
             inferred.axes[axis.name].filling for axis in step.axes if axis.filler and axis.name in inferred.axes
         ]

@@ -32,6 +32,11 @@ NORM = """net (float[2,3] x) => (float[2,4] y) {
   h = MatMul(x, w1)  r = Relu(h)  n = LayerNormalization(r, w2, w3)  m = MatMul(n, w4)  y = MatMul(m, w5)
 }"""
 NORMED = {"w1": (3, 6), "w2": (6,), "w3": (6,), "w4": (6, 5), "w5": (5, 4)}
+POST_NORM = """net (int64[2,3] ids) => (float[2,3,5] y) {
+  t = Gather(table, ids)  n = LayerNormalization(t, g1, b1)  p = MatMul(n, w)  q = Tanh(p)  u = MatMul(q, v)
+  s = Add(n, u)  m = LayerNormalization(s, g2, b2)  turned = Transpose<perm=[1,0]>(table)  y = MatMul(m, turned)
+}"""
+POST_NORMED = {"table": (5, 4), "g1": (4,), "b1": (4,), "w": (4, 6), "v": (6, 4), "g2": (4,), "b2": (4,)}
 MADE = CNN.replace("c1 =", "size = Constant<value = int64[1] {6}>()  b1 = ConstantOfShape(size)  c1 =").replace(
     "f = Flatten(g)", "shape = Constant<value = int64[2] {0, -1}>()  f = Reshape(g, shape)"
 )
@@ -66,6 +71,16 @@ REPORTS = {
     "deepen block": ("deepen block.onnx -o s.onnx --block s", r"blocks copied +3 nodes from x, after s"),
     "deepen random": (f"{EACH['deepen']} --init random --no-verify", r"Conv 3x3 after a1: random[\s\S]*not verified"),
     "widen random": (f"{WIDEN} --factor 2 --init random-pad --no-verify", r"axes widened +3[\s\S]*not verified"),
+    "widen with nodes": (
+        "widen post.onnx -o s.onnx --width table:1=9 --allow-nodes --tied keep",
+        r"nodes inserted +the mean over table:1 after n: 486 multiply-accumulates\s+a factor of 0.5 after m, in place of "
+        r"fractions in a tied weight\s+tied weights kept +table\s+constants in several versions +none",
+    ),
+    "widen with two tables": (
+        "widen post.onnx -o s.onnx --width table:1=8 --tied clone",
+        r"nodes inserted +none\s+tied weights kept +none\s+constants in several versions +table",
+    ),
+    "inspect what nodes can make": ("inspect post.onnx", r"1 inserted node can make it \(--allow-nodes\)"),
     "expand": (EXPAND, r"axes widened +3[\s\S]*Conv 3x3 after a1: identity[\s\S]*equivalent: [\s\S]*written: s.onnx"),
     "expand a family": (f"expand t.onnx r.toml {FAMILY}", r"2 +1 +[\d,]+ +[\d,]+ +[\d.e-]+ +[2-9][.0-9]*e-06 +yes"),
     "check": (
@@ -252,6 +267,14 @@ MISTAKES = {
     "unknown command": ("grow", 2, "No such command 'grow'"),
     "no teacher": ("inspect", 2, "Missing argument 'TEACHER'"),
     "factor that is no number": (f"{WIDEN} --factor x", 2, "'x' is not a valid float"),
+    "no leave to insert": (
+        "widen post.onnx --width table:1=9 --dry-run",
+        3,
+        "1 inserted node can make it (--allow-nodes)",
+    ),
+    "plan and nodes": (f"{WIDEN} --plan p --allow-nodes", 2, "excludes --allow-nodes"),
+    "plan and tied": (f"{WIDEN} --plan p --tied keep", 2, "excludes --tied"),
+    "tied otherwise": (f"{WIDEN} --factor 2 --tied up", 2, "'up' is not one of 'clone', 'keep'"),
     "negative noise": (f"{EACH['widen']} --noise -1", 2, "--noise"),
     "widen nothing": (WIDEN, 2, "nothing is asked for"),
     "widen to nowhere": ("widen t.onnx --factor 2", 2, "give -o STUDENT"),

@@ -25,9 +25,10 @@ from onnx import numpy_helper, parser
 import onnx_net2net
 from onnx_net2net.cli import cli
 from onnx_net2net.cli.deepen import MODES
-from onnx_net2net.cli.widen import SPLITS
+from onnx_net2net.cli.widen import SPLITS, TYINGS
 from onnx_net2net.planning.plan import MODES as LIBRARY_MODES
 from onnx_net2net.planning.plan import SPLITS as LIBRARY_SPLITS
+from onnx_net2net.planning.plan import TYINGS as LIBRARY_TYINGS
 from onnx_net2net.widening.apply import apply
 from tests.cli_rows import (
     CHECK,
@@ -40,6 +41,8 @@ from tests.cli_rows import (
     MISTAKES,
     NORM,
     NORMED,
+    POST_NORM,
+    POST_NORMED,
     RAISED,
     REPORTS,
     WEIGHTS,
@@ -94,6 +97,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write("other.onnx", CNN.replace("Sigmoid", "Tanh"), WEIGHTS)
         write("renamed.onnx", CNN.replace("scores", "points"), WEIGHTS)
         write("norm.onnx", NORM, NORMED)
+        write("post.onnx", POST_NORM, POST_NORMED)
         write("four.onnx", "net (float[N,3] x) => (float[N,3] y) { y = Add(x, w) }", {"w": (4, 3)})
         write("pinned.onnx", "net (float[2,3] x) => (float[2,4] y) { y = MatMul(x, w) }", {"w": (3, 4)})
         write(
@@ -188,13 +192,15 @@ def test_inspect_document_is_that_of_the_library() -> None:
 
 def test_widen_document() -> None:
     made = document(f"{WIDEN} --factor 1.5 -v")
-    assert set(made) == {*"parameters bytes axes borders layers blocks skipped verification output cloned".split()}
+    assert set(made) == {
+        *"parameters bytes axes borders layers blocks skipped verification output cloned inserted kept".split()
+    }
     assert made["parameters"] == {"before": 673, "after": 1372}
     assert made["bytes"] == {"before": os.path.getsize("t.onnx"), "after": os.path.getsize("s.onnx")}
     widened = {"w1:0": (6, 9), "w2:0": (8, 12), "w3:1": (5, 8)}
     assert {axis["name"]: (axis["old"], axis["new"]) for axis in made["axes"]["widened"]} == widened
     assert {"reason": "graph output 'scores': its shape must stay", "axes": 1} in made["axes"]["pinned"]
-    assert made["axes"]["skipped"] == made["layers"] == made["cloned"] == []
+    assert made["axes"]["skipped"] == made["layers"] == made["cloned"] == made["inserted"] == made["kept"] == []
     assert made["verification"] == onnx_net2net.verify("t.onnx", "s.onnx").to_dict()
     assert made["output"] == "s.onnx"
 
@@ -230,6 +236,7 @@ def test_weights_depend_on_the_choices_alone(one: Any, other: Any, request: pyte
 
 def test_the_modes_are_those_of_the_library() -> None:
     assert MODES == LIBRARY_MODES
+    assert TYINGS == LIBRARY_TYINGS
 
 
 @pytest.mark.parametrize("split", LIBRARY_SPLITS)

@@ -16,10 +16,11 @@ from onnx_net2net.algebra.axes import Axis, Dim, index, touches
 from onnx_net2net.algebra.filler import COPY, Content, Contents, balance, form, is_difference, is_finite, routes
 from onnx_net2net.errors import Declined
 from onnx_net2net.inference.axis_map import AxisMap, Filling
-from onnx_net2net.inference.filler import Source, Walk
 from onnx_net2net.inference.infer import infer
 from onnx_net2net.inference.network import Network, traits_of
 from onnx_net2net.inference.proto import FLOATS
+from onnx_net2net.inference.settle import settle
+from onnx_net2net.inference.walk import Source, Walk
 from onnx_net2net.planning.plan import AxisPlan
 from onnx_net2net.planning.planner import complete
 from onnx_net2net.rules._registry import shapeless
@@ -177,7 +178,7 @@ def tried(case: Case, found: AxisMap, axis: Axis) -> int:
         if any(content not in walk.possible(source) for source, (content,) in wanted.items()):
             continue
         try:
-            filling = walk.settle(wanted, given)
+            filling = settle(walk, wanted, given)
         except Declined:
             continue
         law(case, found, axis, filling, wanted)

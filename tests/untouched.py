@@ -25,7 +25,12 @@ def _new(plan: Plan) -> set[str]:
 
 def _inserted(plan: Plan) -> set[str]:
     """All names that layers and copied blocks brought along."""
-    return {name for item in (*plan.layers, *plan.blocks) for name in item.names}
+    return {name for item in (*plan.layers, *plan.blocks, *plan.inserted) for name in item.names}
+
+
+def _fresh(plan: Plan) -> set[str]:
+    """What only new nodes read: a product in front of a head is read by the head."""
+    return _inserted(plan) - {item.names[2] for item in plan.inserted if item.kind == "scale"}
 
 
 def _values(teacher: ModelProto, student: ModelProto, plan: Plan) -> None:
@@ -65,7 +70,10 @@ def _nodes(teacher: ModelProto, student: ModelProto, plan: Plan) -> None:
     dropped = {c.source for c in plan.constants} | {t.name for t in teacher.graph.initializer}
     inserted = _inserted(plan)  # all that is new reads something new, and nothing else does
     places = {item.after: item.tensor for item in (*plan.layers, *plan.blocks)}
-    mine = iter([node for node in student.graph.node if inserted.isdisjoint(node.input)])
+    makers = {name: i for i, node in enumerate(teacher.graph.node) for name in node.output}
+    places |= {makers[item.tensor]: item.tensor for item in plan.inserted if item.kind == "mean"}
+    slots |= {use for item in plan.inserted for use in item.uses}
+    mine = iter([node for node in student.graph.node if _fresh(plan).isdisjoint(node.input)])
     current = next(mine, None)
     for i, node in enumerate(teacher.graph.node):
         touched = {where for k, where in slots if k == i}

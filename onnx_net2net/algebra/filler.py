@@ -21,6 +21,7 @@ Contents = frozenset[Content]
 """All that is known of some filler; nothing of filler that holds any finite numbers."""
 CONTENTS: tuple[Content, ...] = ("copy", "mean", "zero")
 COPY: Contents = frozenset({"copy"})
+MEAN: Contents = frozenset({"mean"})
 _SLOT = re.compile(r"([*/]?)(\d+)(?:\^([\d.]+))?")
 
 

@@ -21,7 +21,7 @@ from onnx_net2net.inspection import Inspection, inspect
 from onnx_net2net.io import weigh
 from onnx_net2net.planning.borders import BorderPlan
 from onnx_net2net.planning.budget import parameters
-from onnx_net2net.planning.plan import Layer
+from onnx_net2net.planning.plan import Insertion, Layer
 from onnx_net2net.reporting.text import METRICS, metrics
 from onnx_net2net.training.course import Course
 
@@ -64,6 +64,8 @@ def expansion_document(expansion: Expansion) -> dict[str, Any]:
             for step in steps
             for block in step.blocks
         ],
+        "inserted": [insertion_document(item) for step in steps for item in step.inserted],
+        "kept": list(dict.fromkeys(name for step in steps for name in step.kept)),
         "skipped": skipped if deepens else [],
         "verification": None,
         **({"drift": None} if plan.noisy else {}),
@@ -77,6 +79,12 @@ def border_document(border: BorderPlan) -> dict[str, Any]:
     old, new = ([None if n < 0 else n for n in shape] for shape in (border.old, border.new))
     units = {str(axis): list(chosen) for axis, chosen in border.units}
     return {"kind": border.kind, "name": border.name, "old": old, "new": new, "units": units}
+
+
+def insertion_document(item: Insertion) -> dict[str, Any]:
+    """What a node is that widening inserts."""
+    meant = {"axis": item.axis, "macs": item.macs} if item.kind == "mean" else {"value": item.value}
+    return {"kind": item.kind, "after": item.tensor, **meant}
 
 
 def layer_document(layer: Layer) -> dict[str, Any]:
@@ -136,6 +144,8 @@ def _facts(document: Mapping[str, Any]) -> Table:
         "places skipped": [f"{item['name']}: {item['reason']}" for item in document["skipped"]],
         "layers inserted": [_layer(layer) for layer in document["layers"]],
         "blocks copied": [_block(block) for block in document["blocks"]],
+        "nodes inserted": [_insertion(item) for item in document["inserted"]],
+        "tied weights kept": document["kept"],
         "constants in several versions": document["cloned"],
     }
     for title, lines in rows.items():
@@ -349,6 +359,12 @@ def _layer(layer: Mapping[str, Any]) -> str:
     notes += ["with BatchNormalization"] if layer["batch_norm"] else []
     notes += ["redundant until it is trained"] if layer["mode"] == "linear" else []
     return f"{layer['kind']} {kernel}".strip() + f"{group} after {layer['after']}: {', '.join(notes)}"
+
+
+def _insertion(item: Mapping[str, Any]) -> str:
+    if item["kind"] == "scale":
+        return f"a factor of {item['value']:.6g} after {item['after']}, in place of fractions in a tied weight"
+    return f"the mean over {item['axis']} after {item['after']}: {item['macs']:,} multiply-accumulates"
 
 
 def _block(block: Mapping[str, Any]) -> str:

@@ -20,6 +20,7 @@ from onnx_net2net.cli._options import (
 )
 
 SPLITS = ("even", "uneven", "scatter", "first")
+TYINGS = ("clone", "keep")
 
 
 @click.command(cls=OptionalValue)
@@ -33,6 +34,8 @@ SPLITS = ("even", "uneven", "scatter", "first")
 @click.option("--round-to", type=COUNT, metavar="N", help="Round sizes from factors up to a multiple of this.")
 @click.option("--target-params", metavar="P", help="Find the factor for so many parameters: 2x, 30M or a number.")
 @click.option("--target-macs", metavar="M", help="The same for multiply-accumulates of one run.")
+@click.option("--allow-nodes", is_flag=True, help="Insert nodes where only they let a stream under norms grow.")
+@click.option("--tied", type=click.Choice(TYINGS), help="What becomes of tied weights: two tensors, or one (clone).")
 @click.option("--init", type=click.Choice(["random-pad"]), help="Random new units, as a baseline; needs --no-verify.")
 @ALLOW
 @WRITING
@@ -41,6 +44,8 @@ def widen(**given: Any) -> None:
     job = job_of(given)
     if given["factor"] is None:
         alone("--width without --factor", given["width"], {name: given[name] for name in ("only", "skip")})
+    if not given["allow_nodes"]:
+        del given["allow_nodes"]
     widths = pairs(given.pop("width"), "--width", "[^=]+")
     given["allow_io_change"] = io_change(given["allow_io_change"])
     job.run("widen", widths=widths, **{name: value for name, value in given.items() if value is not None})

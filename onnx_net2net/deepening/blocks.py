@@ -14,7 +14,6 @@ import numpy as np
 from onnx import NodeProto, helper
 
 from onnx_net2net.deepening.activations import activations
-from onnx_net2net.deepening.layers import Built
 from onnx_net2net.errors import Declined, RequestError
 from onnx_net2net.inference.axis_map import AxisMap, Slot
 from onnx_net2net.inference.graph import Graph
@@ -22,6 +21,7 @@ from onnx_net2net.inference.nodes import view
 from onnx_net2net.inference.proto import FLOATS, label, subgraphs
 from onnx_net2net.planning.names import Names
 from onnx_net2net.planning.plan import BlockCopy
+from onnx_net2net.storage.inserting import Built
 from onnx_net2net.storage.tensors import stays
 
 MOST = 2000

@@ -13,10 +13,10 @@ from functools import partial
 from typing import Any, overload
 
 import numpy as np
-from onnx import ModelProto, NodeProto, helper, numpy_helper
+from onnx import ModelProto, NodeProto, helper
 
 from onnx_net2net.deepening.blocks import Block, Blocks, copy_of, duplicate
-from onnx_net2net.deepening.layers import Built, build, roles
+from onnx_net2net.deepening.layers import build, roles
 from onnx_net2net.deepening.places import Place, Places, choices, why_no_norm
 from onnx_net2net.errors import Declined, RequestError, UsageError
 from onnx_net2net.inference.axis_map import AxisMap
@@ -24,8 +24,8 @@ from onnx_net2net.inference.graph import Graph
 from onnx_net2net.inference.proto import HUGE, label
 from onnx_net2net.planning.names import Names
 from onnx_net2net.planning.plan import BlockCopy, Layer, Mode, Plan, Statistics, check_teacher, fingerprint
-from onnx_net2net.storage.model import AnyModel, LazyModel, promise, proto_of
-from onnx_net2net.storage.tensors import Made, Tensor, stays
+from onnx_net2net.storage.inserting import Built, Weights
+from onnx_net2net.storage.model import AnyModel, LazyModel, proto_of
 
 Kernel = tuple[int, ...]
 Measure = Callable[[Mapping[str, int]], Mapping[str, Statistics]]
@@ -333,7 +333,11 @@ def apply(model: AnyModel, plan: Plan) -> AnyModel:
             nodes += student.insert(node, [(item, place) for item, place in at[i] if item.tensor == tensor])
     del student.proto.graph.node[:]
     student.proto.graph.node.extend(nodes)
-    return LazyModel(student.proto, {**model.made, **student.made}) if isinstance(model, LazyModel) else student.proto
+    return (
+        LazyModel(student.proto, {**model.made, **student.weights.made})
+        if isinstance(model, LazyModel)
+        else student.proto
+    )
 
 
 class _Student:
@@ -345,8 +349,8 @@ class _Student:
         self.proto = ModelProto()
         self.proto.CopyFrom(self.teacher)
         self.graph = Graph(model) if plan.blocks else None
-        self.made: dict[str, Tensor] = {}
         self.lazy = isinstance(model, LazyModel)
+        self.weights = Weights(self.proto, self.lazy)
 
     def insert(self, node: NodeProto, items: Sequence[tuple[Layer | BlockCopy, int]]) -> list[NodeProto]:
         """The new nodes after one tensor of a node, whose own output gets a new name."""
@@ -357,9 +361,7 @@ class _Student:
             after = _input(following[0]) if following else final
             built = self._build(item, place, after)
             made += built.nodes
-            for name, value in built.weights.items():
-                tensor = self._tensor(value, partial(self._again, item, place, after, name))
-                self._add_weight(name, value if tensor is None else tensor)
+            self.weights.add(built.weights, partial(self._again, item, place, after))
         return made
 
     def _build(self, item: Layer | BlockCopy, place: int, after: str) -> Built:
@@ -372,24 +374,6 @@ class _Student:
     def _again(self, item: Layer | BlockCopy, place: int, after: str, name: str) -> Any:
         """A weight, made once more."""
         return self._build(item, place, after).weights[name]
-
-    def _tensor(self, value: Any, again: Callable[[], Any]) -> Tensor | None:
-        """What reads or makes a weight when it is wanted, or None for one that is small."""
-        if not self.lazy or isinstance(value, Tensor):
-            return value if self.lazy else None
-        dtype = helper.np_dtype_to_tensor_dtype(value.dtype)
-        return None if stays(dtype, value.shape) else Made(dtype, value.shape, again)
-
-    def _add_weight(self, name: str, value: Any) -> None:
-        if isinstance(value, Tensor):
-            self.made[name] = value
-            tensor = self.proto.graph.initializer.add(name=name)
-            promise(tensor, value)
-        else:
-            tensor = numpy_helper.from_array(value, name)
-            self.proto.graph.initializer.append(tensor)
-        if self.proto.ir_version < 4:
-            self.proto.graph.input.append(helper.make_tensor_value_info(name, tensor.data_type, tensor.dims))
 
 
 def _input(item: Layer | BlockCopy) -> str:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 from onnx import NodeProto, helper
 
 from onnx_net2net.planning.plan import Layer, Mode
+from onnx_net2net.storage.inserting import Built
 
 Array = NDArray[Any]
 EPSILON = float(np.float32(1e-5))
@@ -49,14 +49,6 @@ def roles(layer: Layer) -> tuple[str, ...]:
 def turned(layer: Layer) -> bool:
     """Whether channels go to axis 1 for BatchNormalization, and back."""
     return layer.batch_norm and layer.kind == "MatMul" and layer.rank > 2
-
-
-@dataclass(slots=True)
-class Built:
-    """New nodes, in order, and new initializers by name: arrays, or what reads them (`Tensor`)."""
-
-    nodes: list[NodeProto] = field(default_factory=list)
-    weights: dict[str, Any] = field(default_factory=dict)
 
 
 def build(layer: Layer, activation: NodeProto | None, after: str, rng: np.random.Generator) -> Built:

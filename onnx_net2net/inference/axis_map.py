@@ -91,7 +91,7 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Statistic:
-    """A statistic that a node takes over ``over``, a term of its first input; see `facts.Uniform`.
+    """A statistic that a node takes over ``over``, a term of the input in ``slot``; see `facts.Uniform`.
 
     Where copies do not change it, as for a maximum, filler has to hold copies.
     """
@@ -101,6 +101,36 @@ class Statistic:
     blame: Blame
     fills: tuple[Fill, ...] = ()
     epsilon: tuple[str, float] | None = None
+    slot: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """A contraction of ``over``, a dimension of a tied weight as ``use`` reads it; ``operand`` takes the fractions."""
+
+    use: Slot
+    axis: int
+    operand: Slot
+    over: Dim
+
+
+@dataclass(frozen=True, slots=True)
+class Tied:
+    """A weight that is to stay one tensor, although some of its uses contract what others carry.
+
+    Attributes:
+        name: The weight.
+        uses: All that computes with it, directly or transposed: for each dimension that is read, the weight's.
+        moved: The same for the tensors in between.
+        heads: The uses that contract.
+        refusal: Why it cannot stay one.
+    """
+
+    name: str
+    uses: dict[Slot, tuple[int, ...]]
+    moved: dict[str, tuple[int, ...]]
+    heads: tuple[Head, ...]
+    refusal: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +143,8 @@ class Filling:
         scales: The powers of eta that constants are multiplied by.
         powers: The powers of eta by which computed tensors are larger than the teacher's.
         numbers: (node, attribute, its value, power): numbers in attributes, and their powers of eta.
+        makers: Tensors behind which inserted nodes write the mean into filler, as nothing else does, and the powers of
+            eta that these nodes take on.
     """
 
     contents: dict[str, Contents]
@@ -120,13 +152,15 @@ class Filling:
     scales: dict[Slot, float]
     powers: dict[str, float]
     numbers: tuple[tuple[int, str, float, float], ...]
+    makers: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
 class AxisInfo:
     """An axis of the model, and what is known of it; the size of a dynamic one is a trial size.
 
-    ``filling`` is how one under statistics grows to any size, ``unfilled`` why it cannot.
+    ``filling`` is how one under statistics grows to any size, ``unfilled`` why it cannot; ``aided`` is how it does if
+    nodes may be inserted.
     """
 
     axis: Axis
@@ -140,6 +174,7 @@ class AxisInfo:
     idempotent: list[Blame] = field(default_factory=list)
     filling: Filling | None = None
     unfilled: str = ""
+    aided: Filling | None = None
 
     @property
     def status(self) -> str:
@@ -178,6 +213,7 @@ class AxisMap:
         ties: Shared weights that had to be kept apart, with the nodes.
         claims: Elements computed from sizes that have to follow them.
         lists: The terms of the members of each sequence.
+        tied: Weights that are to stay one tensor.
         held: Of what claims depend on, by tensor or use of a constant: the elements that are sizes of terms.
         lifted: The graph inputs and outputs whose shapes may change.
     """
@@ -200,6 +236,7 @@ class AxisMap:
     shared: dict[str, tuple[str, ...]] = field(default_factory=dict)
     held: dict[str | Slot, tuple[tuple[int, Dim], ...]] = field(default_factory=dict)
     lifted: frozenset[str] = frozenset()
+    tied: list[Tied] = field(default_factory=list)
 
     def operands(self) -> Iterator[tuple[str | Slot, tuple[Dim, ...]]]:
         """The terms of every tensor and of every use of a constant."""

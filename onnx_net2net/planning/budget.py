@@ -58,7 +58,9 @@ def measure(found: AxisMap, plan: Plan) -> Size:
             made = [found.dims.get(name) for name in node.output]
             if all(d is not None for d in (*dims, *made)[: len(dims) + 1]):
                 macs += rule.cost([shape(d or ()) for d in dims], [shape(d or ()) for d in made])
-    return Size(parameters(graph) + grown, macs)
+    units = {axis.name: axis.new for axis in plan.axes}
+    inserted = sum(units[item.axis] ** 2 if item.axis else 1 for item in plan.inserted)
+    return Size(parameters(graph) + grown + inserted, macs + sum(item.macs for item in plan.inserted))
 
 
 def size_of(model: AnyModel) -> Size:

@@ -10,25 +10,25 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ValueInfoProto
 
-from onnx_net2net.algebra.axes import Axis, Dim, Index, Maps, index, new_size, size, substitute, touches
+from onnx_net2net.algebra.axes import Axis, Dim, Index, Maps, index, new_size, size, touches
 from onnx_net2net.errors import ModelError, RequestError
-from onnx_net2net.inference.axis_map import AxisMap, Filling, Slot, Written
+from onnx_net2net.inference.axis_map import AxisMap, Written
+from onnx_net2net.inference.filler import allow_nodes
 from onnx_net2net.inference.graph import Graph
 from onnx_net2net.inference.recompute import broken
+from onnx_net2net.inference.tied import keep_tied
 from onnx_net2net.planning.borders import BorderPlan
+from onnx_net2net.planning.constants import Constants, fillings, insertions
 from onnx_net2net.planning.names import Names
 from onnx_net2net.planning.plan import (
     DIFFERS,
     KEPT,
     AxisPlan,
-    ConstantPlan,
-    FillPlan,
     Init,
     NumberPlan,
     Plan,
     SizePlan,
     Split,
-    SplitPlan,
     fingerprint,
 )
 
@@ -85,9 +85,10 @@ def complete(
     maps = {axis.name: np.asarray(axis.map, np.int64) for axis in axes}
     filled = [axis for axis in axes if axis.filler]
     certify(found, maps, {axis.name: axis.filler for axis in filled})
-    constants, cloned = _Constants(found, maps, filled).plan()
-    sizes = _sizes(found, maps)
-    taken = {name for c in constants for name in (c.name, c.source)}
+    versions = Constants(found, maps, filled)
+    constants, cloned = versions.plan()
+    names = Names(found.graph, {name for c in constants for name in (c.name, c.source)})
+    sizes = tuple(_named(found.graph, _sizes(found, maps), names))
     return Plan(
         fingerprint(found.graph.model),
         seed,
@@ -95,14 +96,24 @@ def complete(
         noise,
         axes,
         constants,
-        tuple(_named(found.graph, sizes, taken)),
+        sizes,
         tuple(_shapes(found, maps)),
         (),
         tuple(dict.fromkeys([*cloned, *found.ties])) if axes else (),
         init=init,
         numbers=_numbers(found, filled),
         borders=tuple(_borders(found, maps)),
+        inserted=tuple(insertions(found, versions, filled, names)),
+        kept=tuple(dict.fromkeys(tied.name for tied, _, _ in versions.scales())),
     )
+
+
+def as_planned(found: AxisMap, plan: Plan) -> AxisMap:
+    """What inference found, with what a plan was allowed: inserted nodes, and tied weights that stay one tensor."""
+    if plan.kept:
+        keep_tied(found)
+    allow_nodes(found)
+    return found
 
 
 def _check_axes(found: AxisMap, axes: tuple[AxisPlan, ...]) -> None:
@@ -214,82 +225,10 @@ def _trim(left: Dim, right: Dim) -> tuple[Dim, Dim]:
     return kind(tuple(a)), kind(tuple(b))
 
 
-Version = tuple[tuple[Dim, ...], tuple[SplitPlan, ...], tuple[FillPlan, ...], float]
-"""What distinguishes the versions of one constant: its terms, how it is split, its filler, and a factor."""
-
-
-class _Constants:
-    """Groups the uses of constants by what they need, so that what was shared stays shared."""
-
-    def __init__(self, found: AxisMap, maps: Maps, filled: Sequence[AxisPlan] = ()) -> None:
-        self.found = found
-        self.graph = found.graph
-        self.maps = maps
-        self.elsewhere = frozenset(found.graph.outputs).union(*found.graph.captured)
-        self.fills: dict[Slot, list[FillPlan]] = {}
-        self.factors: dict[Slot, float] = {}
-        for axis, filling in _fillings(found, filled):
-            for use, (place, content) in filling.fills.items():
-                self.fills.setdefault(use, []).append(FillPlan(place, axis.name, content))
-            for use, power in filling.scales.items():
-                self.factors[use] = self.factors.get(use, 1.0) * axis.eta**power
-        self.scaled: dict[Slot, list[SplitPlan]] = {}
-        for s in found.scaled:
-            if touches(s.over, maps):
-                zero = self.graph.tensor(s.zero) if s.zero is not None else ""
-                before, over, after = (self._plain(dim) for dim in (s.before, s.over, s.after))
-                ahead, behind = self._plain(s.ahead), self._plain(s.behind)
-                part = SplitPlan(s.axis, before, over, after, zero, s.channel if zero else 0, ahead, behind)
-                self.scaled.setdefault(s.use, []).append(part)
-
-    def plan(self) -> tuple[tuple[ConstantPlan, ...], list[str]]:
-        """A plan for each version of each constant that changes, and the constants that were cloned."""
-        groups: dict[str, dict[Version | None, list[Slot]]] = {}
-        for use, dims in self.found.uses.items():
-            plain = tuple(self._plain(dim) for dim in dims)
-            fills, factor = tuple(self.fills.get(use, ())), self.factors.get(use, 1.0)
-            key = (plain, tuple(self.scaled.get(use, ())), fills, factor)
-            changed = any(touches(dim, self.maps) for dim in plain) or key[1] or factor != 1
-            tensor = self.graph.tensor(use)
-            groups.setdefault(tensor, {}).setdefault(key if changed else None, []).append(use)
-        plans, cloned = [], []
-        names = Names(self.graph)
-        for tensor, versions in groups.items():
-            kept = None in versions or not self._only_slots(tensor)
-            changed_keys = [key for key in versions if key is not None]
-            if len(changed_keys) + kept > 1 and self._is_shared_weight(tensor):
-                cloned.append(tensor)
-            for n, key in enumerate(changed_keys):
-                name = tensor if n == 0 and not kept else names.new(f"{tensor}_wide")
-                plans.append(ConstantPlan(tensor, name, tuple(versions[key]), *key))
-        return tuple(plans), cloned
-
-    def _plain(self, dim: Dim) -> Dim:
-        """A term in which all that stays is one nameless axis, so that equal changes compare equal."""
-        return substitute(dim, lambda axis: axis if axis.name in self.maps else Axis("", axis.size))
-
-    def _only_slots(self, tensor: str) -> bool:
-        """Whether nothing but computing nodes reads the tensor: no constant node, subgraph or output."""
-        readers = self.graph.consumers.get(tensor, [])
-        return tensor not in self.elsewhere and all(use in self.found.uses for use in readers)
-
-    def _is_shared_weight(self, tensor: str) -> bool:
-        shape = self.graph.shape(tensor) or ()
-        return self.graph.is_weight(tensor) and sum(n > 1 for n in shape) > 1
-
-
-def _fillings(found: AxisMap, filled: Iterable[AxisPlan]) -> Iterator[tuple[AxisPlan, Filling]]:
-    """How each axis that has filler is filled."""
-    for axis in filled:
-        filling = found.axes[axis.name].filling
-        if filling is not None:
-            yield axis, filling
-
-
 def _numbers(found: AxisMap, filled: Iterable[AxisPlan]) -> tuple[NumberPlan, ...]:
     """Numbers in attributes that take on a power of eta."""
     values: dict[tuple[int, str], float] = {}
-    for axis, filling in _fillings(found, filled):
+    for axis, filling in fillings(found, filled):
         for node, where, value, power in filling.numbers:
             values[node, where] = values.get((node, where), value) * axis.eta**power
     return tuple(NumberPlan(node, where, value) for (node, where), value in sorted(values.items()))
@@ -335,9 +274,8 @@ def _current(graph: Graph, written: Written) -> list[int]:
     return [int(v) for v in value.ravel()]
 
 
-def _named(graph: Graph, sizes: Iterable[SizePlan], taken: set[str]) -> Iterable[SizePlan]:
+def _named(graph: Graph, sizes: Iterable[SizePlan], names: Names) -> Iterable[SizePlan]:
     """Gives sizes in slots the name of the initializer that will hold them; equal ones share it."""
-    names = Names(graph, taken)
     shared: dict[tuple[str, tuple[float, ...]], str] = {}
     for plan in sizes:
         if isinstance(plan.where, str):
@@ -358,6 +296,13 @@ def _shapes(found: AxisMap, maps: Maps) -> Iterable[tuple[str, tuple[int, ...]]]
     for name, dims in found.dims.items():
         if name in mentioned and any(touches(dim, maps) for dim in dims):
             yield name, tuple(new_size(dim, maps) if touches(dim, maps) else KEPT for dim in dims)
+    for tied in found.tied:
+        for name, order in tied.moved.items():
+            use = next(iter(tied.uses))
+            dims = found.uses[use]
+            turned = tuple(dims[tied.uses[use].index(k)] for k in order)
+            if name in mentioned and not tied.refusal and any(touches(dim, maps) for dim in turned):
+                yield name, tuple(new_size(dim, maps) if touches(dim, maps) else KEPT for dim in turned)
     for name, members in found.lists.items():
         if name in mentioned and any(touches(dim, maps) for dims in members for dim in dims):
             yield name, tuple(_common(dims, maps) for dims in zip(*members, strict=False))

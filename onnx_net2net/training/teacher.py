@@ -91,13 +91,20 @@ class Teacher:
         """Notes which nodes read each version of each constant."""
         version_of = {use: constant.name for constant in self.plan.constants for use in constant.uses}
         graph = self.graph
+        tied = {made: name for name in self.plan.kept for made in self._moved(name)}
         for name in graph.constants:
             for use in graph.consumers.get(name, ()):
                 if use[0] not in graph.constant_nodes:
-                    self.nodes.setdefault((name, version_of.get(use, "")), set()).add(use[0])
+                    version = tied[name] if name in tied else version_of.get(use, "")
+                    self.nodes.setdefault((tied.get(name, name), version), set()).add(use[0])
             inner = {i for i, names in enumerate(graph.captured) if name in names}
             if inner or name in graph.outputs:
                 self.nodes.setdefault((name, ""), set()).update(inner)
+
+    def _moved(self, name: str) -> list[str]:
+        """What constant nodes make of a weight that stays one tensor: they only move its elements."""
+        made = [self.graph.makes[i][0] for i, _ in self.graph.consumers.get(name, ()) if i in self.graph.constant_nodes]
+        return [*made, *(more for inner in made for more in self._moved(inner))]
 
     @cached_property
     def constants(self) -> list[str]:

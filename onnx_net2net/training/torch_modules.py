@@ -181,6 +181,10 @@ def insert(module: Any, growth: Growth, inputs: Sequence[Any]) -> dict[str, str]
     if growth.plan.blocks:
         tensor = growth.plan.blocks[0].tensor
         raise RequestError("copies of blocks have to be made by hand", "load report.added", op="module", tensor=tensor)
+    if growth.plan.inserted:
+        node = growth.plan.inserted[0]
+        wrong = "inserted nodes have to be made by hand"
+        raise RequestError(wrong, "load report.added", op="module", tensor=node.tensor)
     by_module: dict[str, list[Layer]] = {}
     for layer in growth.plan.layers:
         by_module.setdefault(_owner(module, growth, layer.after, layer.tensor), []).append(layer)

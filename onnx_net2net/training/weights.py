@@ -18,8 +18,10 @@ from onnx_net2net.inference.infer import infer
 from onnx_net2net.inference.proto import label
 from onnx_net2net.io import Model
 from onnx_net2net.planning.plan import BlockCopy, ConstantPlan, Layer, Plan
+from onnx_net2net.planning.planner import as_planned
 from onnx_net2net.training.matching import listed, match, module_of
 from onnx_net2net.training.teacher import Match, Teacher, carries
+from onnx_net2net.widening.inserted import build as build_node
 
 Array = NDArray[Any]
 State = Mapping[str, Array]
@@ -63,12 +65,13 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Added:
-    """A weight of an inserted layer, for which the caller makes a module.
+    """A weight of an inserted layer or node, for which the caller makes a module.
 
     Attributes:
         tensor: Its name in the new checkpoint: that of the student's initializer.
         shape: Its shape.
-        kind: ``Conv``, ``Gemm`` or ``MatMul``, or ``block`` for the copy of a residual block.
+        kind: ``Conv``, ``Gemm`` or ``MatMul``, or ``block`` for the copy of a residual block; ``mean`` for a matrix
+            that the tensor is multiplied by, ``scale`` for a factor of what a tied head reads.
         after: The tensor that the layer or block follows.
         scopes: Modules that make that tensor, as far as the exporter wrote it down.
     """
@@ -179,6 +182,9 @@ class Growth:
 
     def _layers(self) -> dict[str, Array]:
         """The weights of inserted layers, under the student's names."""
+        if self.plan.inserted:
+            built = [build_node(item, self.plan) for item in self.plan.inserted]
+            return {name: value for one in built for name, value in one.weights.items()}
         if not self.plan.layers and not self.plan.blocks:
             return {}
         before = {tensor.name for tensor in self.teacher.base.graph.initializer}
@@ -200,6 +206,11 @@ class Growth:
             mine = set(item.names)
             shapes = {name: value.shape for name, value in self.layers.items() if name in mine}
             added += [Added(name, shape, kind, item.tensor, scopes) for name, shape in shapes.items()]
+        for node in self.plan.inserted:
+            made = self.teacher.graph.producer[node.tensor]
+            scopes = tuple(sorted(self.teacher.scopes(made), key=len, reverse=True))
+            constant = node.names[1]
+            added.append(Added(constant, self.layers[constant].shape, node.kind, node.tensor, scopes))
         nodes = self.teacher.graph.nodes
         sizes = {f"{label(nodes[s.node])} {s.where}": s.values for s in self.plan.sizes}
         return Report(changes, dict(self.matching.kept), tuple(added), sizes, self._constants())
@@ -304,7 +315,7 @@ class Growth:
             return {axis.name: "split scatter divides each weight by itself" for axis in self.plan.axes}
         if not self.plan.axes:
             return {}
-        known = infer(self.teacher.base).axes
+        known = as_planned(infer(self.teacher.base), self.plan).axes
         bad = {}
         for axis in self.plan.axes:
             info = known[axis.name]

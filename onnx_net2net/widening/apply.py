@@ -14,9 +14,11 @@ from onnx_net2net.inference.graph import Graph
 from onnx_net2net.planning.borders import BorderPlan
 from onnx_net2net.planning.names import Names
 from onnx_net2net.planning.plan import DIFFERS, KEPT, Plan, check_teacher
+from onnx_net2net.storage.inserting import Weights
 from onnx_net2net.storage.model import AnyModel, LazyModel, promise, proto_of
 from onnx_net2net.storage.tensors import Tensor, stays
 from onnx_net2net.widening.by_rows import Choices, Rewritten
+from onnx_net2net.widening.inserted import insert
 from onnx_net2net.widening.rewrite import student_value
 
 Array = NDArray[Any]
@@ -60,11 +62,18 @@ def apply(model: AnyModel, plan: Plan, *, noise: bool = True) -> AnyModel:
         patch.number(number.node, number.where, number.value)
     patch.shapes(plan.shapes)
     patch.borders(plan.borders)
+    for item in plan.inserted:
+        for node, slot in item.uses:
+            student.graph.node[node].input[slot] = item.names[2]
     patch.drop_unused()
+    weights = Weights(student, isinstance(model, LazyModel))
+    if plan.inserted:
+        insert(student, plan, weights)
     if not isinstance(model, LazyModel):
         return student
     held = {tensor.name for tensor in student.graph.initializer}
-    return LazyModel(student, {name: tensor for name, tensor in {**model.made, **made}.items() if name in held})
+    every = {**model.made, **made, **weights.made}
+    return LazyModel(student, {name: tensor for name, tensor in every.items() if name in held})
 
 
 class _Patch:
