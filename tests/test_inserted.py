@@ -440,26 +440,26 @@ def test_the_budget_counts_what_is_inserted() -> None:
 # What is wrong is caught ----------------------------------------------------------------------------------------------
 
 
-def averaging_all(axis: AxisPlan) -> np.ndarray[Any, Any]:
-    matrix = np.eye(axis.new)
+def averaging_all(axis: AxisPlan, factor: float, dtype: Any) -> np.ndarray[Any, Any]:
+    matrix = np.eye(axis.new, dtype=dtype)
     matrix[:, axis.new - axis.filler :] = 1 / axis.new
     return matrix
 
 
-def averaging_one_less(axis: AxisPlan) -> np.ndarray[Any, Any]:
+def averaging_one_less(axis: AxisPlan, factor: float, dtype: Any) -> np.ndarray[Any, Any]:
     copied = axis.new - axis.filler
-    matrix = np.eye(axis.new)
+    matrix = np.eye(axis.new, dtype=dtype)
     matrix[:, copied:] = 0
     matrix[1:copied, copied:] = 1 / (copied - 1)
     return matrix
 
 
-def identity(axis: AxisPlan) -> np.ndarray[Any, Any]:
-    return np.eye(axis.new)
+def identity(axis: AxisPlan, factor: float, dtype: Any) -> np.ndarray[Any, Any]:
+    return np.eye(axis.new, dtype=dtype)
 
 
 @pytest.mark.parametrize("wrong", [averaging_all, averaging_one_less, identity])
-def test_another_mean_is_caught(wrong: Callable[[AxisPlan], Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_mean_is_caught(wrong: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     teacher = export("bert.dynamo")
     plan = widen(teacher, widths={BERT: 47}, allow_nodes=True).plan
     assert verify(teacher, apply(teacher, plan), dims=DIMS)

@@ -55,13 +55,13 @@ def build(item: Insertion, plan: Plan) -> Built:
         return Built([helper.make_node("Mul", [item.tensor, constant], [made], name)], {constant: value})
     axis = next(axis for axis in plan.axes if axis.name == item.axis)
     node = helper.make_node("MatMul", [made, constant], [item.tensor], name)
-    return Built([node], {constant: (averaging(axis) * item.value).astype(dtype)})
+    return Built([node], {constant: averaging(axis, item.value, dtype)})
 
 
-def averaging(axis: AxisPlan) -> Array:
-    """[T, T]: the identity on units that are copies; a column for each filler unit that takes the mean over these."""
+def averaging(axis: AxisPlan, factor: float, dtype: Any) -> Array:
+    """[T, T]: the identity on units that are copies; a column for each filler unit takes the mean over these."""
     copied = axis.new - axis.filler
-    matrix = np.eye(axis.new, dtype=np.float64)
-    matrix[:, copied:] = 0
-    matrix[:copied, copied:] = 1 / copied
+    matrix = np.zeros((axis.new, axis.new), dtype)
+    np.fill_diagonal(matrix[:copied, :copied], factor)
+    matrix[:copied, copied:] = factor / copied
     return matrix
