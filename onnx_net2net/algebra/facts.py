@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_net2net.algebra.filler import Fill
-from onnx_net2net.algebra.unify import UNIT, Term
+from onnx_net2net.algebra.unify import EMPTY, UNIT, Term
 from onnx_net2net.errors import Declined
 
 Value = NDArray[Any]
@@ -39,9 +39,20 @@ class OneOf:
 
 @dataclass(frozen=True, slots=True)
 class Operand:
-    """A dimension of an input in which ``over`` is summed away: ``before * over * after``, row-major.
+    """A dimension of an input in which ``over`` is summed away: ``ahead + before * over * after + behind``, row-major.
 
-    Of a quantised weight ``zero`` is the slot of the zero point, which varies along dimension ``channel``.
+    Attributes:
+        slot: The input.
+        axis: The dimension.
+        over: What is summed away.
+        before: Outer factors of its block.
+        after: Inner factors.
+        zero: Of a quantised weight the slot of the zero point, which varies along dimension ``channel``.
+        channel: See there.
+        ahead: What comes before the block, where the node cuts the dimension into blocks.
+        behind: What comes behind it.
+        plus: What the node adds to it, such as a bias: it takes the fractions too.
+        kept: Whether it takes none, because the node hands it on as it is.
     """
 
     slot: int
@@ -51,6 +62,15 @@ class Operand:
     after: Term = UNIT
     zero: int | None = None
     channel: int = 0
+    ahead: Term = EMPTY
+    behind: Term = EMPTY
+    plus: tuple[Operand, ...] = ()
+    kept: bool = False
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the operand is the input and nothing else."""
+        return not (self.ahead.size or self.behind.size or self.plus or self.kept)
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,7 @@ class Place:
 
 def locate(graph: Graph, uses: Mapping[Slot, Terms], i: int, contract: Contract) -> Place | None:
     """The constant that absorbs a contraction of node ``i``, or None if all operands are computed."""
-    for operand in contract.operands:
+    for operand in (operand for operand in contract.operands if operand.is_plain):
         place = _behind(graph, uses, i, operand)
         if place is not None:
             return place

@@ -51,11 +51,11 @@ class Scaled:
 
 @dataclass(frozen=True, slots=True)
 class Meeting:
-    """Two computed operands of a node, in these slots, are contracted over a term."""
+    """Computed operands of a node are contracted over a term; ``operands`` is what each of them has beside it."""
 
     node: int
     over: Dim
-    slots: tuple[int, ...]
+    operands: tuple[tuple[Dim, ...], ...]
 
 
 @dataclass(frozen=True, slots=True)

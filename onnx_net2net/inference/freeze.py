@@ -8,7 +8,18 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from onnx_net2net.algebra.axes import Axis, Dim, Prod, Sum, atoms
-from onnx_net2net.algebra.facts import Contract, Default, Equal, Fact, Idempotent, Size, Terms, Uniform, terms_of
+from onnx_net2net.algebra.facts import (
+    Contract,
+    Default,
+    Equal,
+    Fact,
+    Idempotent,
+    Operand,
+    Size,
+    Terms,
+    Uniform,
+    terms_of,
+)
 from onnx_net2net.algebra.filler import Fill
 from onnx_net2net.algebra.unify import Atom, Product, Solver, Term
 from onnx_net2net.inference.absorb import locate
@@ -218,9 +229,16 @@ class Freezer:
             before, over, after = self._dims((place.operand.before, place.operand.over, place.operand.after))
             into.scaled.append(Scaled(place.use, place.axis, before, over, after, place.zero, place.channel))
         elif len(fact.operands) > 1:
-            into.meetings.append(Meeting(i, self._dim(fact.over), tuple(o.slot for o in fact.operands)))
+            into.meetings.append(Meeting(i, self._dim(fact.over), tuple(self._beside(i, o) for o in fact.operands)))
         if k in self.shared:
             self._share(self.shared[k], fact, into)
+
+    def _beside(self, i: int, operand: Operand) -> tuple[Dim, ...]:
+        """What an operand has beside what is contracted."""
+        use = (i, operand.slot)
+        terms = self.uses.get(use) or self.terms.get(self._tensor(use), ())
+        others = (term for axis, term in enumerate(terms) if axis != operand.axis)
+        return self._dims((*others, operand.before, operand.after))
 
     def _share(self, found: Shared, contract: Contract, into: AxisMap) -> None:
         """Constants that carry an axis and take its fractions."""

@@ -12,6 +12,7 @@ A part is read off the roles of an axis, never off operators or names:
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -19,7 +20,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from onnx_net2net import rules
-from onnx_net2net.algebra.axes import Axis, Dim, Prod, atoms
+from onnx_net2net.algebra.axes import Axis, Dim, Prod, atoms, size
 from onnx_net2net.inference.axis_map import AxisInfo, AxisMap, Meeting, Scaled
 
 MEANINGS = {
@@ -158,23 +159,36 @@ class _Parts:
     def _attention(self, scores: Meeting) -> None:
         """The parts of one attention, if values are summed by its scores."""
         found, node = self.found, self.found.graph.nodes[scores.node]
-        wide = [axis.name for axis in atoms(scores.over)]
+        wide, over = self._units(scores.over), {axis.name for axis in atoms(scores.over)}
         made = found.dims.get(node.output[0], ())
-        operands = [found.dims.get(node.input[slot], ()) for slot in scores.slots]
-        alone = set(self._projected(made)) - {name for dims in operands for name in self._projected(dims)}
-        if alone:  # one node does all: it makes what comes from a third operand
-            heads, values = [name for name in self._projected(made) if name not in alone], list(alone)
+        beside = {name for dims in scores.operands for name in self._projected(dims)}
+        alone = [name for name in self._projected(made) if name not in beside | over]
+        if alone or not over.isdisjoint(self._projected(made)):  # one node does all, with values from a third operand
+            heads, values = [name for name in self._projected(made) if name in beside], alone or list(wide)
         else:
             summed = self._summed(scores, made)
             if summed is None:
                 return
             heads = self._projected(made)
             values = [name for name in self._projected(found.dims[summed]) if name not in heads]
-        heads = [name for name in dict.fromkeys(heads) if name not in wide]
+        heads = [name for name in dict.fromkeys(heads) if name not in over]
         self.parts["head_qk"].update(dict.fromkeys(wide))
-        self.halves |= Counter(wide) | Counter(values)
+        self.halves |= wide | Counter({name: wide[name] or 1 for name in values})
         self.parts["head_v"].update(dict.fromkeys(values))
         self._heads(heads, {*wide, *values})
+
+    def _units(self, dim: Dim) -> Counter[str]:
+        """By axis, how many units of a term go with each of its own; factors that stay are left out."""
+        if isinstance(dim, Axis):
+            return Counter({dim.name: 1})
+        if not isinstance(dim, Prod):
+            return sum(map(self._units, dim.parts), Counter[str]())
+        growing = [part for part in dim.parts if any(not self.found.axes[axis.name].pins for axis in atoms(part))]
+        result = Counter[str]()
+        for part in growing or dim.parts[:1]:
+            stay = math.prod(size(other) for other in dim.parts if other is not part and other not in growing)
+            result.update({name: count * stay for name, count in self._units(part).items()})
+        return result
 
     def _summed(self, scores: Meeting, made: tuple[Dim, ...]) -> str | None:
         """The sums of values that scores weigh: the next contraction over positions of theirs."""
@@ -195,7 +209,7 @@ class _Parts:
         self.parts["kv_heads" if repeated or tied else "heads"].update(dict.fromkeys(everywhere))
         self.parts["queries"].update(dict.fromkeys(repeated))
         for name in repeated:
-            self.times[name] = _product(self.found.axes[other].axis.size for other in everywhere)
+            self.times[name] = math.prod(self.found.axes[other].axis.size for other in everywhere)
 
     def _is_weight(self, use: tuple[int, int]) -> bool:
         return self.found.graph.is_weight(self.found.graph.tensor(use))
@@ -217,10 +231,3 @@ def _products(dim: Dim) -> Iterator[Dim]:
     else:
         for part in dim.parts:
             yield from _products(part)
-
-
-def _product(sizes: Iterable[int]) -> int:
-    result = 1
-    for size in sizes:
-        result *= size
-    return result

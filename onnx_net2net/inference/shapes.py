@@ -16,7 +16,10 @@ import onnx
 from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
+from onnx_net2net.algebra.facts import Node
+from onnx_net2net.algebra.unify import fresh
 from onnx_net2net.errors import ModelError
+from onnx_net2net.rules import unshaped
 
 if TYPE_CHECKING:
     from onnx_net2net.inference.graph import Graph
@@ -78,6 +81,8 @@ def resolve(graph: Graph, bare: ModelProto) -> Shapes:
                 _follow(graph, i, types, values, constants)
             if handles_lists[i]:
                 _list(graph, i, types, found)
+            if gaps:
+                _ask(graph, i, types, found)
         if not gaps or before == (len(values), len(constants), len(found.types)):
             return Shapes({**types, **found.types}, values, found.lists)
         written = {value.name for value in bare.graph.value_info}
@@ -187,6 +192,22 @@ def _list(graph: Graph, i: int, types: Types, found: Shapes) -> None:
             found.lists[name] = tuple((helper.np_dtype_to_tensor_dtype(m.dtype), m.shape) for m in made)
         elif types.get(name, (0, None))[1] is None:
             found.types[name] = helper.np_dtype_to_tensor_dtype(made.dtype), made.shape
+
+
+def _ask(graph: Graph, i: int, types: Types, found: Shapes) -> None:
+    """Asks the rule for the shapes of what a node makes, where ONNX does not know the operator."""
+    rule, makes = graph.rule(i), graph.makes[i]
+    missing = [name and types.get(name, (0, None))[1] is None for name in makes]
+    if rule is None or rule.shapes is unshaped or not any(missing):
+        return
+    given = [types.get(name, (0, None)) for name in graph.reads[i]]
+    if any(name and shape is None for name, (_, shape) in zip(graph.reads[i], given, strict=True)):
+        return
+    inputs = [None if shape is None else tuple(map(fresh, shape)) for _, shape in given]
+    node = Node(graph.nodes[i].op_type, graph.operators[i].opset, graph.attributes(i), inputs, [])
+    for name, lacks, shape in zip(makes, missing, rule.shapes(node), strict=False):
+        if lacks:
+            found.types[name] = given[0][0], shape
 
 
 def _blank(dtype: int, shape: Shape) -> Array:

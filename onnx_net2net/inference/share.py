@@ -81,9 +81,8 @@ class Sharing:
     def find(self, i: int, contract: Contract) -> Shared | None:
         """Who takes the fractions of a contraction of node ``i``; None if nothing can."""
         for operand in sorted(contract.operands, key=lambda operand: operand.slot):
-            name = self.graph.nodes[i].input[operand.slot]
-            if name in self.terms and operand.over.size > 1:
-                found = _Search(self, (i, operand.slot), operand).run(name)
+            if operand.over.size > 1 and not operand.kept:
+                found = _Search(self, i, operand).run()
                 if found is not None:
                     return found
         return None
@@ -140,6 +139,11 @@ class _Links:
                 found += [int(at) for at, p in zip(starts, merged.parts, strict=False) if self.same(p, part)]
         return found
 
+    def alike(self, a: Term, b: Term) -> bool:
+        """Whether both dimensions are one and the same merge."""
+        ours, theirs = ([whole for whole, single in self.merges if self.same(single, side)] for side in (a, b))
+        return any(whole is other for whole in ours for other in theirs)
+
     def regrouped(self, a: Term, b: Term) -> tuple[Sequence[Term], Sequence[Term]] | None:
         """The factors of the two sides of an equation of products, if ``a`` is in one and ``b`` in the other."""
         for left, right in self.merges:
@@ -156,6 +160,12 @@ def _inner(factors: Sequence[Term], factor: Term, links: _Links) -> int:
     return math.prod(part.size for part in factors[place + 1 :])
 
 
+def _block(operand: Operand) -> Units:
+    """The units of an operand's dimension that are contracted."""
+    inside = operand.before.size * operand.over.size * operand.after.size
+    return np.repeat([False, True, False], [operand.ahead.size, inside, operand.behind.size])
+
+
 Demands = dict[str, dict[Slot, Mark]]
 """What the readers of a tensor want to be shares."""
 
@@ -163,22 +173,32 @@ Demands = dict[str, dict[Slot, Mark]]
 class _Search:
     """Goes from one operand of a contraction up to weights, the last node first."""
 
-    def __init__(self, sharing: Sharing, origin: Slot, operand: Operand) -> None:
-        self.sharing, self.origin, self.operand = sharing, origin, operand
+    def __init__(self, sharing: Sharing, i: int, operand: Operand) -> None:
+        self.sharing, self.node, self.operand = sharing, i, operand
         self.graph = sharing.graph
         self.axes = set(sharing.solver.leaves(operand.over))
         self.tries = 0
 
-    def run(self, name: str) -> Shared | None:
+    def run(self) -> Shared | None:
         """The constants, if all that makes the operand is linear."""
-        whole = np.ones(self.sharing.terms[name][self.operand.axis].size, bool)
-        return self._go({name: {self.origin: (self.operand.axis, whole)}}, (), ())
+        wanted: Demands = {}
+        placed: list[Share] = []
+        for part in (self.operand, *self.operand.plus):
+            use, mark = (self.node, part.slot), (part.axis, _block(part))
+            if use in self.sharing.uses:
+                portions = self._portions(use, *mark)
+                if portions is None:
+                    return None
+                placed += portions
+            else:
+                wanted.setdefault(self.graph.tensor(use), {})[use] = mark
+        return self._go(wanted, (), tuple(placed))
 
     def _go(self, wanted: Demands, done: tuple[str, ...], placed: tuple[Share, ...]) -> Shared | None:
         pending = [name for name in wanted if name not in done]
         if not pending:
             return Shared(placed, done)
-        if any(name not in self.graph.producer for name in pending):
+        if any(name not in self.graph.producer or name not in self.sharing.terms for name in pending):
             return None
         name = max(pending, key=lambda name: self.graph.producer[name])
         mark = self._agreed(name, wanted[name])
@@ -282,6 +302,8 @@ class _Search:
                 return place, grown
             if len(joined) == 1:
                 return place, units[joined[0] : joined[0] + x.size]
+            if units.all() and links.alike(x, y):  # the node mixes units of one axis, such as the halves of a rotation
+                return place, np.ones(x.size, bool)
         return None
 
     def _shares(self, term: Term) -> bool:
@@ -309,10 +331,13 @@ class _Search:
         return found
 
     def _factor(self, use: Slot, axis: int, term: Term, ahead: Term, behind: Term) -> list[Share] | None:
-        """The one factor of a block that is contracted."""
+        """The factors of a block that are contracted, which have to be neighbours."""
         parts = term.parts if isinstance(term, Product) else (term,)
         inside = [k for k, part in enumerate(parts) if self._shares(part)]
-        if len(inside) != 1 or not self.axes.issuperset(self.sharing.solver.leaves(parts[inside[0]])):
+        if not inside:
             return None
-        before, after = product(*parts[: inside[0]]), product(*parts[inside[0] + 1 :])
-        return [Share(use, axis, parts[inside[0]], before, after, ahead, behind)]
+        first, end = inside[0], inside[-1] + 1
+        over = parts[first] if len(inside) == 1 else product(*parts[first:end])
+        if len(inside) != end - first or not self.axes.issuperset(self.sharing.solver.leaves(over)):
+            return None
+        return [Share(use, axis, over, product(*parts[:first]), product(*parts[end:]), ahead, behind)]

@@ -27,6 +27,6 @@ from onnx_net2net.rules import (  # noqa: F401  # importing a family registers i
     values,
     work,
 )
-from onnx_net2net.rules._registry import Index, Passes, Rule, StandIn, all_rules, facts_of, find, no_index
+from onnx_net2net.rules._registry import Index, Passes, Rule, StandIn, all_rules, facts_of, find, no_index, unshaped
 
-__all__ = ["Index", "Passes", "Rule", "StandIn", "all_rules", "facts_of", "find", "no_index"]
+__all__ = ["Index", "Passes", "Rule", "StandIn", "all_rules", "facts_of", "find", "no_index", "unshaped"]

@@ -22,10 +22,16 @@ Cost = Callable[[list[tuple[int, ...]], list[tuple[int, ...]]], int]
 Vanishes = Callable[[Node], list[tuple[int, ...]]]
 Shapes = Callable[[Node], Form | None]
 Linear = Callable[[Node], list[tuple[int, ...]]]
+Sizes = Callable[[Node], list[tuple[int, ...]]]
 
 
 def nowhere(node: Node) -> list[tuple[int, ...]]:
     """The answer of an operator that zeros do not make zero, or that is not linear."""
+    return []
+
+
+def unshaped(node: Node) -> list[tuple[int, ...]]:
+    """The answer of an operator whose shapes others tell."""
     return []
 
 
@@ -100,6 +106,8 @@ class Rule:
         stored: Whether a constant input 0 should stay as it is stored, rather than as what is made of it.
         zero: Input slot of a zero point, for operators that pass factors on.
         stand_in: For an operator that ONNX does not know: a standard one of the same shape and type.
+        shapes: For a node, the shapes of its first outputs, for operators that neither ONNX nor a stand-in knows; they
+            have the type of input 0.
         unread: Input slots of which only shape and type are read, not the value.
         activation: Whether networks use the operator as a nonlinearity: ``whole`` by itself, ``part`` only inside a
             function that is written out in several nodes.
@@ -129,6 +137,7 @@ class Rule:
     stored: bool = False
     zero: int | None = None
     stand_in: StandIn | None = None
+    shapes: Sizes = unshaped
     activation: Literal["", "whole", "part"] = ""
     elementwise: bool = False
     sums: bool = False

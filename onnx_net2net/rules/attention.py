@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from onnx_net2net.algebra.facts import Contract, Default, Equal, Fact, Node, Operand, Pin, Size, Terms
-from onnx_net2net.algebra.unify import UNIT, Term, fresh, product
+from onnx_net2net.algebra.unify import UNIT, Term, concatenation, fresh, product
 from onnx_net2net.errors import Declined
-from onnx_net2net.rules._registry import rule
+from onnx_net2net.rules._registry import rule, states
 from onnx_net2net.rules.elementwise import broadcast
 from onnx_net2net.rules.joining import others
 
@@ -76,23 +76,43 @@ class Parts:
         row = (self.batch, self.heads, self.length)
         return [fact for terms in given if terms for fact in broadcast(terms[:-1], row)]
 
-    def sums(self, q: Terms, k: Terms, *, scaled: bool, cached: bool) -> list[Fact]:
-        """Of the width of queries and keys; unless they are ``scaled`` explicitly, scores are by its root.
+    @property
+    def rows(self) -> tuple[Term, Term, Term]:
+        """Queries, keys and values of all their heads."""
+        return product(self.heads, self.depth), product(self.groups, self.depth), product(self.groups, self.value)
 
-        Keys take no fractions where some are ``cached``, which have none.
-        """
-        sides = [(0, q, self.heads)] + [(1, k, self.groups)] * (not cached)
-        operands = tuple(
-            Operand(slot, len(terms) - 1, self.depth, UNIT if len(terms) == 4 else count)
-            for slot, terms, count in sides
-        )
+    def sums(self, node: Node, q: Operand, k: Operand) -> list[Fact]:
+        """Of the width of queries and keys; unless they are scaled explicitly, scores are by its root."""
+        scaled = bool(node.attr("scale", 0.0))
         default = [] if scaled else [Default("scale", self.depth.size**-0.5, self.depth)]
-        return [Contract(self.depth, operands), *default]
+        return [Contract(self.depth, (q, k)), *default]
+
+    def sides(self, node: Node, *, bias: int | None = None, cached: bool) -> tuple[Operand, Operand]:
+        """Queries and keys in inputs of their own, with an input that holds the biases of both.
+
+        Keys take no fractions where some are ``cached``: older ones have none, and others would read them.
+        """
+        (q, k), count = (len(node.x(slot)) for slot in (0, 1)), (self.heads, self.groups)
+        inner = [UNIT if rank == 4 else heads for rank, heads in zip((q, k), count, strict=True)]
+        added: tuple[Operand, ...] = () if bias is None else self.blocks(bias, 0)
+        return (
+            Operand(0, q - 1, self.depth, inner[0], plus=added[:1]),
+            Operand(1, k - 1, self.depth, inner[1], plus=added[1:], kept=cached),
+        )
+
+    def blocks(self, slot: int, axis: int, *, bias: int | None = None, cached: bool = False) -> tuple[Operand, Operand]:
+        """Queries and keys as blocks of one dimension, in front of values."""
+        q, k, v = self.rows
+        added: tuple[Operand, ...] = () if bias is None else self.blocks(bias, 0)
+        return (
+            Operand(slot, axis, self.depth, self.heads, behind=concatenation(k, v), plus=added[:1]),
+            Operand(slot, axis, self.depth, self.groups, ahead=q, behind=v, plus=added[1:], kept=cached),
+        )
 
     def roles(self, *, ordered: bool) -> list[Fact]:
         """The pins of positions."""
         pins: list[Fact] = [Pin(self.keys, "scores are normalised over it")]
-        return pins + [Pin(self.length, "it attends by position")] * ordered
+        return pins + [Pin(self.length, "it attends by position")] * (ordered and self.length is not self.keys)
 
     def _placed(self, given: Terms, count: Term, positions: Term, wide: Term) -> list[Fact]:
         if len(given) == 4:
@@ -157,7 +177,7 @@ def attention(node: Node) -> list[Fact]:
         *found.scores(given(node, 3), asked(node, 3)),
         *(equal(node.x(6), found.batch) if node.has(6) else []),
         *counts(node, q_num_heads=found.heads, kv_num_heads=found.groups),
-        *found.sums(q, k, scaled=bool(node.attr("scale", 0.0)), cached=node.has(4)),
+        *found.sums(node, *found.sides(node, cached=node.has(4) or node.gives(1))),
         *found.roles(ordered=bool(node.attr("is_causal", 0)) or max(windows) >= 0),
     ]
 
@@ -186,11 +206,16 @@ def linear_attention(node: Node) -> list[Fact]:
     ]
 
 
+TURNED = (
+    " -> Y[B, H, S, r + r + d]  size H @ num_heads  size 2*r @ rotary_embedding_dim"
+    "  (or [B, S, H*(r + r + d)]; interleaved: r*!2"
+)
+
+
 @rule(
     "RotaryEmbedding",
     since=23,
-    notation="X[B, H, S, !d] cos[!p, !r] sin[!p, !r] position[B, S] -> Y[B, H, S, !d]"
-    "  size H @ num_heads  (or X[B, S, H*!d]; or cos[B, S, !r] without position)",
+    notation="X[B, H, S, r + r + d] cos[!p, r] sin[!p, r] position[B, S]" + TURNED + "; or cos[B, S, r])",
 )
 def rotary_embedding(node: Node) -> list[Fact]:
     heads = int(node.attr("num_heads", 0)) if len(node.x(0)) == 3 else node.x(0)[1].size
@@ -198,25 +223,58 @@ def rotary_embedding(node: Node) -> list[Fact]:
 
 
 def rotated(node: Node, heads: int, *, tables: tuple[int, ...], position: int) -> list[Fact]:
-    """Rotates pairs of units by angles that depend on the position."""
-    x = node.x(0)
-    if len(x) == 3:
-        batch, length, count, wide = x[0], x[1], fresh(heads), share(x[2], heads)
-        facts: list[Fact] = [Equal(product(count, wide), x[2])]
-    elif len(x) == 4:
-        (batch, count, length, wide), facts = x, []
-    else:
+    """Rotates pairs of units by angles that depend on the position; both units of a pair have copies together."""
+    x, y = node.x(0), node.y()
+    if len(x) not in (3, 4):
         raise Declined(f"its input has rank {len(x)}")
-    facts += [*others(x, node.y(), set()), *counts(node, num_heads=count)]
-    facts.append(Pin(wide, "its units are rotated in pairs"))
+    merged = len(x) == 3
+    count, length = (fresh(heads), x[1]) if merged else (x[1], x[2])
+    turned = int(node.attr("rotary_embedding_dim", 0))
+    pairs = Pairs.of(share(x[-1], heads).size if merged else x[-1].size, turned, bool(node.attr("interleaved", 0)))
+    whole = product(count, pairs.width) if merged else pairs.width
+    facts: list[Fact] = [*others(x, y, {len(x) - 1}), Equal(whole, x[-1]), Equal(whole, y[-1]), *pairs.pins]
+    facts += counts(node, num_heads=count)
+    both = concatenation(pairs.half, pairs.half)
+    facts += [Size("rotary_embedding_dim", ((0, both, 1),))] if turned and pairs.half.size > 1 else []
+    facts += [Equal(pairs.half, node.x(slot)[-1]) for slot in tables]
     if node.has(position):
         each = len(node.x(position)) == 2
-        facts += broadcast(node.x(position), (batch, length)) if each else [Pin(length, "it counts from a position")]
-        return facts + [Pin(dim, "it is indexed by position") for slot in tables for dim in node.x(slot)]
-    for slot in tables:
-        facts += broadcast(node.x(slot)[:-1], (batch, length))
-        facts.append(Pin(node.x(slot)[-1], "its units are rotated in pairs"))
-    return facts
+        facts += broadcast(node.x(position), (x[0], length)) if each else [Pin(length, "it counts from a position")]
+        return facts + [Pin(node.x(slot)[0], "it is indexed by position") for slot in tables]
+    return facts + [fact for slot in tables for fact in broadcast(node.x(slot)[:-1], (x[0], length))]
+
+
+@dataclass(frozen=True, slots=True)
+class Pairs:
+    """The width of a head of which the first units are rotated in pairs, by angles for ``half`` of them."""
+
+    width: Term
+    half: Term
+    pins: tuple[Pin, ...]
+
+    @staticmethod
+    def of(size: int, turned: int, interleaved: bool, step: int = 1) -> Pairs:
+        """Unknowns for a width of which ``turned`` units are rotated, or all; it grows by whole steps.
+
+        Raises:
+            Declined: If it has no such pairs.
+        """
+        turned = turned or size
+        if turned % 2 or turned > size:
+            raise Declined(f"{turned} of {size} units are no pairs")
+        half, pins = stepped(turned // 2, step)
+        rest, more = stepped(size - turned, step)
+        pair = Pin(fresh(2), "its units are rotated in pairs")
+        both = product(half, pair.over) if interleaved else concatenation(half, half)
+        width = concatenation(both, rest) if rest.size else both
+        return Pairs(width, half, (*pins, *more, *[pair] * interleaved))
+
+
+def stepped(size: int, step: int) -> tuple[Term, tuple[Pin, ...]]:
+    """An unknown that grows by whole steps; one that is not made of these does not grow."""
+    step = step if size % step == 0 else size
+    inner = Pin(fresh(step), f"the operator takes widths in steps of {step}")
+    return (fresh(size), ()) if step == 1 else (product(fresh(size // step), inner.over), (inner,) if size else ())
 
 
 @rule("TensorScatter", since=24, notation="past[B, ..., !d_axis, ...] update[B, ..., !e, ...] start[B] -> Y[B, ...]")
@@ -226,3 +284,6 @@ def tensor_scatter(node: Node) -> list[Fact]:
     facts = [*others(past, node.y(), set()), *others(past, update, {axis})]
     facts += equal(node.x(2), past[0]) if node.has(2) else []
     return facts + [Pin(dim, "it is written by position") for dim in (past[axis], update[axis])]
+
+
+states("RotaryEmbedding", linear=lambda node: [(0,)])

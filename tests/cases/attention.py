@@ -76,14 +76,44 @@ ATTENTION = [
         "RotaryEmbedding",
         "(float[2,3,5,4] x, int64[2,5] p) => (float[2,3,5,4] y) <float[20,2] c, float[20,2] s>"
         "{ y = RotaryEmbedding(x, c, s, p) }",
-        "x[a, b, c, !] p[a, c] c[!, !] s[!, !] -> y[a, b, c, !]",
+        "x[a, b, c, d+d] p[a, c] c[!, d] s[!, d] -> y[a, b, c, d+d]",
         23,
     ),
     Case(
         "RotaryEmbedding of merged heads, with angles for each position",
         "(float[2,5,12] x, float[2,5,1] c, float[2,5,1] s) => (float[2,5,12] y)"
         "{ y = RotaryEmbedding<num_heads=3, rotary_embedding_dim=2, interleaved=1>(x, c, s) }",
-        "x[a, b, c*!] c[a, b, 1] s[a, b, 1] -> y[a, b, c*!]",
+        "x[a, b, c*(!+e)] c[a, b, 1] s[a, b, 1] -> y[a, b, c*(!+e)]",
+        23,
+    ),
+    Case(
+        "RotaryEmbedding of neighbours, in part",
+        "(float[2,3,5,7] x, int64[2,5] p) => (float[2,3,5,7] y) <float[20,2] c, float[20,2] s>"
+        "{ y = RotaryEmbedding<rotary_embedding_dim=4, interleaved=1>(x, c, s, p) }",
+        "x[a, b, c, d*!+f] p[a, c] c[!, d] s[!, d] -> y[a, b, c, d*!+f]",
+        23,
+    ),
+    Case(
+        "Attention of projected queries",
+        "(float[2,5,3] x, float[2,6,8] k, float[2,6,6] v) => (float[2,5,18] y) <float[3,24] w>"
+        "{ q = MatMul(x, w) y = Attention<q_num_heads=6, kv_num_heads=2>(q, k, v) }",
+        "x[a, b, c] k[a, !, e*f] v[a, !, e*g] w[c, e*h*f] -> y[a, b, e*h*g]",
+        23,
+    ),
+    Case(
+        "Attention of projected keys that it hands on",
+        "(float[2,5,8] q, float[2,6,3] x, float[2,6,8] v) => (float[2,5,8] y, float[2,2,6,4] h, float[2,2,6,4] i)"
+        "<float[3,8] w> { k = MatMul(x, w) y, h, i = Attention<q_num_heads=2, kv_num_heads=2>(q, k, v) }",
+        "q[a, b, c*!] x[a, !, f] v[a, !, c*g] w[f, c*!] -> y[a, b, c*g] h[a, c, !, !] i[a, c, !, g]",
+        23,
+    ),
+    Case(
+        "Attention of rotated queries",
+        "(float[2,5,3] x, float[2,6,12] k, float[2,6,4] v, int64[2,5] p) => (float[2,5,4] y)"
+        "<float[3,12] w, float[20,2] c, float[20,2] s>"
+        "{ a = MatMul(x, w) q = RotaryEmbedding<num_heads=2, rotary_embedding_dim=4>(a, c, s, p)"
+        "  y = Attention<q_num_heads=2, kv_num_heads=2>(q, k, v) }",
+        "x[a, b, c] k[a, !, e*(f+f+g)] v[a, !, e*h] p[a, b] w[c, e*(f+f+g)] c[!, f] s[!, f] -> y[a, b, e*h]",
         23,
     ),
     Case(

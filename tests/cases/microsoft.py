@@ -85,41 +85,91 @@ MICROSOFT = [
         "q[a, !, c*!] k[a, !, c*!] v[a, !, c*!] h[a, c, !, !] i[a, c, !, !] -> y[a, !, c*!] l[a, c, !, !] w[a, c, !, !]",
     ),
     Case(
-        "GroupQueryAttention",
-        "(float[2,5,64] q, float[2,5,32] k, float[2,5,32] v) => (float[2,5,64] y, float[2,2,5,16] l, float[2,2,5,16] w)"
-        "<int32[2] n = {4, 4}, int32 t = {5}, float[9,8] c, float[9,8] s>"
-        "{ y, l, w = com.microsoft.GroupQueryAttention<num_heads=4, kv_num_heads=2, do_rotary=1>(q, k, v, , , n, t, c, s) }",
-        "q[a, !, c*d*!] k[a, !, c*!] v[a, !, c*!] c[!, !] s[!, !] -> y[a, !, c*d*!] l[a, c, !, !] w[a, c, !, !]",
+        "MultiHeadAttention of projected queries, with a bias",
+        "(float[2,5,3] x, float[2,6,12] k, float[2,6,15] v) => (float[2,5,15] y) <float[3,12] w, float[39] b>"
+        "{ q = MatMul(x, w) y = com.microsoft.MultiHeadAttention<num_heads=3>(q, k, v, b) }",
+        "x[a, b, c] k[a, !, e*f] v[a, !, e*g] w[c, e*f] b[e*f+e*f+e*g] -> y[a, b, e*g]",
+    ),
+    Case(
+        "MultiHeadAttention of projected keys, with a bias",
+        "(float[2,5,12] q, float[2,6,3] x, float[2,6,15] v) => (float[2,5,15] y) <float[3,12] w, float[39] b>"
+        "{ a = Relu(q) k = MatMul(x, w) y = com.microsoft.MultiHeadAttention<num_heads=3>(a, k, v, b) }",
+        "q[a, b, c*d] x[a, !, f] v[a, !, c*g] w[f, c*d] b[c*d+c*d+c*g] -> y[a, b, c*g]",
+    ),
+    *(
+        Case(
+            f"GroupQueryAttention of projected queries, {name}",
+            f"(float[2,5,3] x, float[2,5,{2 * d}] k, float[2,5,{2 * d}] v)"
+            f"=> (float[2,5,{4 * d}] y, float[2,2,5,{d}] l, float[2,2,5,{d}] w)"
+            f"<float[3,{4 * d}] p, int32[2] n = {{4, 4}}, int32 t = {{5}}, float[9,{r}] c, float[9,{r}] s>"
+            f"{{ q = MatMul(x, p) y, l, w = com.microsoft.GroupQueryAttention<num_heads=4, kv_num_heads=2{more}>"
+            f"(q, k, v, , , n, t, c, s) }}",
+            expect,
+        )
+        for name, d, r, more, expect in (
+            (
+                "in steps",
+                16,
+                8,
+                "",
+                "x[a, !, c] k[a, !, e*f*!] v[a, !, e*f*!] p[c, e*h*f*!] c[!, !] s[!, !]"
+                " -> y[a, !, e*h*f*!] l[a, e, !, f*!] w[a, e, !, f*!]",
+            ),
+            (
+                "rotated",
+                32,
+                16,
+                ", do_rotary=1",
+                "x[a, !, c] k[a, !, e*(f*!+f*!)] v[a, !, e*(f*!+f*!)] p[c, e*h*(f*!+f*!)] c[!, f*!] s[!, f*!]"
+                " -> y[a, !, e*h*(f*!+f*!)] l[a, e, !, f*!+f*!] w[a, e, !, f*!+f*!]",
+            ),
+            (
+                "neighbours rotated in part",
+                32,
+                8,
+                ", do_rotary=1, rotary_interleaved=1",
+                "x[a, !, c] k[a, !, e*(!*!+h*!)] v[a, !, e*(!*!+h*!)] p[c, e*j*(!*!+h*!)] c[!, !] s[!, !]"
+                " -> y[a, !, e*j*(!*!+h*!)] l[a, e, !, !*!+h*!] w[a, e, !, !*!+h*!]",
+            ),
+        )
+    ),
+    Case(
+        "GroupQueryAttention, packed",
+        "(float[2,5,3] x) => (float[2,5,64] y, float[2,2,5,16] l, float[2,2,5,16] w)"
+        "<float[3,128] p, float[128] b, int32[2] n = {4, 4}, int32 t = {5}>"
+        "{ a = MatMul(x, p) q = Add(a, b)"
+        "  y, l, w = com.microsoft.GroupQueryAttention<num_heads=4, kv_num_heads=2>(q, , , , , n, t) }",
+        "x[a, !, c] p[c, d*e*f*!+d*f*!+d*f*!] b[d*e*f*!+d*f*!+d*f*!] -> y[a, !, d*e*f*!] l[a, d, !, f*!] w[a, d, !, f*!]",
     ),
     Case(
         "packed Attention",
         "(float[2,5,6] x, int32[2,5] m) => (float[2,5,12] y) <float[6,36] w, float[36] b>"
         "{ y = com.microsoft.Attention<num_heads=3>(x, w, b, m) }",
-        "x[a, !, c] m[a, !] w[c, e*!+e*!+e*!] b[e*!+e*!+e*!] -> y[a, !, e*!]",
+        "x[a, !, c] m[a, !] w[c, e*f+e*f+e*g] b[e*f+e*f+e*g] -> y[a, !, e*g]",
     ),
     Case(
         "packed Attention of three widths",
         "(float[2,5,6] x) => (float[2,5,15] y) <float[6,39] w, float[39] b>"
         "{ y = com.microsoft.Attention<num_heads=3, qkv_hidden_sizes=[12,12,15], unidirectional=1>(x, w, b) }",
-        "x[a, !, c] w[c, d*!+d*!+d*f] b[d*!+d*!+d*f] -> y[a, !, d*f]",
+        "x[a, !, c] w[c, d*e+d*e+d*f] b[d*e+d*e+d*f] -> y[a, !, d*f]",
     ),
     Case(
         "RotaryEmbedding of com.microsoft",
         "(float[2,5,12] x, int64[2,5] p) => (float[2,5,12] y) <float[40,2] c, float[40,2] s>"
         "{ y = com.microsoft.RotaryEmbedding(x, p, c, s) }",
-        "x[a, b, c*!] p[a, b] c[!, !] s[!, !] -> y[a, b, c*!]",
+        "x[a, b, c*(d+d)] p[a, b] c[!, d] s[!, d] -> y[a, b, c*(d+d)]",
     ),
     Case(
         "RotaryEmbedding of com.microsoft from a position on",
         "(float[2,3,5,4] x) => (float[2,3,5,4] y) <int64[1] p = {2}, float[40,2] c, float[40,2] s>"
         "{ y = com.microsoft.RotaryEmbedding(x, p, c, s) }",
-        "x[a, b, !, !] c[!, !] s[!, !] -> y[a, b, !, !]",
+        "x[a, b, !, d+d] c[!, d] s[!, d] -> y[a, b, !, d+d]",
     ),
     Case(
         "RotaryEmbedding of com.microsoft in part",
         "(float[2,5,12] x, int64[2,5] p) => (float[2,5,12] y) <float[40,1] c, float[40,1] s>"
         "{ y = com.microsoft.RotaryEmbedding<num_heads=3, rotary_embedding_dim=2>(x, p, c, s) }",
-        "x[a, b, c*!] p[a, b] c[!, 1] s[!, 1] -> y[a, b, c*!]",
+        "x[a, b, c*(1+1+d)] p[a, b] c[!, 1] s[!, 1] -> y[a, b, c*(1+1+d)]",
     ),
     *(
         Case(
