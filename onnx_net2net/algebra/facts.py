@@ -70,7 +70,12 @@ class Operand:
     @property
     def is_plain(self) -> bool:
         """Whether the operand is the input and nothing else."""
-        return not (self.ahead.size or self.behind.size or self.plus or self.kept)
+        return not (self.plus or self.is_carried)
+
+    @property
+    def is_carried(self) -> bool:
+        """Whether the input carries ``over`` elsewhere too, behind the node or in another block."""
+        return self.kept or bool(self.ahead.size or self.behind.size)
 
 
 @dataclass(frozen=True, slots=True)

@@ -222,7 +222,7 @@ class Freezer:
         """Who absorbs the fractions of what is summed away."""
         for axis in atoms(self._dim(fact.over)):
             into.axes[axis.name].contracted_by.append(self.labels[i])
-        for operand in fact.operands:
+        for operand in (operand for operand in fact.operands if not operand.is_carried):
             into.contracted.setdefault((i, operand.slot), []).append((operand.axis, self._dim(operand.over)))
         if k in self.places:
             place = self.places[k]

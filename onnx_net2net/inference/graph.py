@@ -201,7 +201,10 @@ class Graph:
         """Types, shapes, and values that follow from shapes, at the trial sizes."""
         bare = skeleton(self.model)
         bare.ir_version = max(bare.ir_version, 4)  # from which initializers need not be listed as inputs
-        foreign = set[str]().union(*(self._stand_in(node) for node in bare.graph.node))
+        nodes: list[NodeProto] = []
+        foreign = {name for node in bare.graph.node for name in self._stand_in(node, nodes)}
+        del bare.graph.node[:]
+        bare.graph.node.extend(nodes)
         for value in bare.graph.input:
             for key, dim in open_dims(value):
                 if key in self.trial:
@@ -215,12 +218,17 @@ class Graph:
                     value.type.tensor_type.ClearField("shape")
         return resolve(self, bare)
 
-    def _stand_in(self, node: NodeProto) -> list[str]:
-        """Lets a standard operator of the same shape stand in for one that ONNX does not know.
+    def _stand_in(self, node: NodeProto, nodes: list[NodeProto]) -> list[str]:
+        """Lets standard operators of the same shape stand in for one that ONNX does not know.
+
+        Args:
+            node: The node.
+            nodes: Takes what stands in for it, or the node itself.
 
         Returns:
             The outputs of which only the file can tell the shapes: all if there is none, else those it lacks.
         """
+        nodes.append(node)
         operator = self.operator_of(node)
         found = operator.rule.stand_in if operator.rule is not None else None
         if found is None and operator.is_declared:
@@ -231,9 +239,11 @@ class Graph:
         inputs = [node.input[slot] for slot in found.slots if slot < len(node.input)]
         schema = onnx.defs.get_schema(found.op, self.opset(""), "")
         attributes = [a for a in node.attribute if a.name in schema.attributes]
-        node.CopyFrom(helper.make_node(found.op, inputs, outputs[: found.outputs], node.name, **found.attributes))
-        node.attribute.extend(attributes)
-        return outputs[found.outputs :]
+        made = helper.make_node(found.op, inputs, outputs[: found.outputs], node.name, **found.attributes)
+        made.attribute.extend(attributes)
+        alike = [name for k, name in enumerate(outputs) if k in found.alike and name and outputs[0]]
+        nodes[-1:] = [made, *(helper.make_node("Identity", outputs[:1], [name]) for name in alike)]
+        return [name for name in outputs[found.outputs :] if name not in alike]
 
     def _can_stand_in(self, found: rules.StandIn, node: NodeProto) -> bool:
         """Whether the model knows the operator, the node has the inputs that it needs, and no attribute forbids it."""

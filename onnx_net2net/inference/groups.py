@@ -90,10 +90,11 @@ class _Parts:
         graph, found = self.found.graph, set[str]()
         for node in graph.nodes:
             rule = rules.find(node.op_type, node.domain, graph.opset(node.domain))
-            if rule is not None and rule.sums:
+            if rule is not None and (rule.sums or rule.adds):
                 carried = Counter(
                     dim.name
-                    for tensor in node.input
+                    for slot, tensor in enumerate(node.input)
+                    if rule.sums or slot in rule.adds
                     for dim in set(self.found.dims.get(tensor, ()))
                     if isinstance(dim, Axis)
                 )

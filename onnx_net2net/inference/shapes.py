@@ -71,8 +71,9 @@ def resolve(graph: Graph, bare: ModelProto) -> Shapes:
     constants: Constants = {}
     found = Shapes({}, values)
     handles_lists = graph.handles_lists
+    told = any(rule is not None and rule.shapes is not unshaped for rule in map(graph.rule, range(len(graph.nodes))))
     while True:
-        types = {**_infer(graph, bare), **found.types}
+        types = {**_infer(graph, bare, strict=bool(graph.trial) and not told), **found.types}
         before = len(values), len(constants), len(found.types)
         gaps = _gaps(graph, types)
         for i, makes in enumerate(graph.makes):
@@ -84,7 +85,9 @@ def resolve(graph: Graph, bare: ModelProto) -> Shapes:
             if gaps:
                 _ask(graph, i, types, found)
         if not gaps or before == (len(values), len(constants), len(found.types)):
-            return Shapes({**types, **found.types}, values, found.lists)
+            if not told:
+                return Shapes({**types, **found.types}, values, found.lists)
+            told = False  # nothing is without a type any more, which would not have been let pass
         written = {value.name for value in bare.graph.value_info}
         bare.graph.value_info.extend(
             helper.make_tensor_value_info(name, *found.types[name]) for name in found.types if name not in written
@@ -92,9 +95,9 @@ def resolve(graph: Graph, bare: ModelProto) -> Shapes:
         _substitute(bare, {name: value for name, value in {**constants, **values}.items() if value is not None})
 
 
-def _infer(graph: Graph, bare: ModelProto) -> dict[str, tuple[int, Shape | None]]:
+def _infer(graph: Graph, bare: ModelProto, *, strict: bool) -> dict[str, tuple[int, Shape | None]]:
     try:
-        inferred = onnx.shape_inference.infer_shapes(bare, data_prop=True, strict_mode=bool(graph.trial))
+        inferred = onnx.shape_inference.infer_shapes(bare, data_prop=True, strict_mode=strict)
     except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError, ValueError, TypeError) as error:
         wrong = f"its shapes contradict each other ({str(error).strip().splitlines()[-1]})"
         raise ModelError(wrong, "check it with onnx.checker", op="model") from error
@@ -205,9 +208,9 @@ def _ask(graph: Graph, i: int, types: Types, found: Shapes) -> None:
         return
     inputs = [None if shape is None else tuple(map(fresh, shape)) for _, shape in given]
     node = Node(graph.nodes[i].op_type, graph.operators[i].opset, graph.attributes(i), inputs, [])
-    for name, lacks, shape in zip(makes, missing, rule.shapes(node), strict=False):
+    for name, lacks, (slot, shape) in zip(makes, missing, rule.shapes(node), strict=False):
         if lacks:
-            found.types[name] = given[0][0], shape
+            found.types[name] = given[slot][0], shape
 
 
 def _blank(dtype: int, shape: Shape) -> Array:

@@ -22,7 +22,7 @@ Cost = Callable[[list[tuple[int, ...]], list[tuple[int, ...]]], int]
 Vanishes = Callable[[Node], list[tuple[int, ...]]]
 Shapes = Callable[[Node], Form | None]
 Linear = Callable[[Node], list[tuple[int, ...]]]
-Sizes = Callable[[Node], list[tuple[int, ...]]]
+Sizes = Callable[[Node], list[tuple[int, tuple[int, ...]]]]
 
 
 def nowhere(node: Node) -> list[tuple[int, ...]]:
@@ -30,7 +30,7 @@ def nowhere(node: Node) -> list[tuple[int, ...]]:
     return []
 
 
-def unshaped(node: Node) -> list[tuple[int, ...]]:
+def unshaped(node: Node) -> list[tuple[int, tuple[int, ...]]]:
     """The answer of an operator whose shapes others tell."""
     return []
 
@@ -50,6 +50,7 @@ class StandIn:
         needed: How many of the slots have to be given.
         unless: An attribute of the other operator that changes the shape.
         outputs: How many of the outputs it has.
+        alike: Further outputs, of the shape and type of the first.
     """
 
     op: str
@@ -58,6 +59,7 @@ class StandIn:
     needed: int = 1
     unless: str = ""
     outputs: int = 1
+    alike: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,13 +108,14 @@ class Rule:
         stored: Whether a constant input 0 should stay as it is stored, rather than as what is made of it.
         zero: Input slot of a zero point, for operators that pass factors on.
         stand_in: For an operator that ONNX does not know: a standard one of the same shape and type.
-        shapes: For a node, the shapes of its first outputs, for operators that neither ONNX nor a stand-in knows; they
-            have the type of input 0.
+        shapes: For a node, the shapes of its first outputs, each behind the input slot that has its type, for operators
+            that neither ONNX nor a stand-in knows.
         unread: Input slots of which only shape and type are read, not the value.
         activation: Whether networks use the operator as a nonlinearity: ``whole`` by itself, ``part`` only inside a
             function that is written out in several nodes.
         elementwise: Whether each element of the output depends on the same element of the inputs alone.
         sums: Whether the output is the sum of the inputs.
+        adds: Input slots that it adds before it does something else with the sum.
         keeps: Whether the first output has the elements of input 0, but for their type.
         linear: For a node, sets of input slots in which its outputs are linear: a factor on all slots of a set that
             varies along an axis which they carry to an output is a factor on that output.
@@ -141,6 +144,7 @@ class Rule:
     activation: Literal["", "whole", "part"] = ""
     elementwise: bool = False
     sums: bool = False
+    adds: tuple[int, ...] = ()
     keeps: bool = False
     vanishes: Vanishes = nowhere
     form: Shapes = shapeless

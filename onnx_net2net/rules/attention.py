@@ -254,7 +254,7 @@ class Pairs:
 
     @staticmethod
     def of(size: int, turned: int, interleaved: bool, step: int = 1) -> Pairs:
-        """Unknowns for a width of which ``turned`` units are rotated, or all; it grows by whole steps.
+        """Unknowns for a width of which ``turned`` units are rotated, or all; each half of these grows by whole steps.
 
         Raises:
             Declined: If it has no such pairs.
@@ -263,7 +263,7 @@ class Pairs:
         if turned % 2 or turned > size:
             raise Declined(f"{turned} of {size} units are no pairs")
         half, pins = stepped(turned // 2, step)
-        rest, more = stepped(size - turned, step)
+        rest, more = stepped(size - turned, 2 * step if step > 1 else 1)
         pair = Pin(fresh(2), "its units are rotated in pairs")
         both = product(half, pair.over) if interleaved else concatenation(half, half)
         width = concatenation(both, rest) if rest.size else both

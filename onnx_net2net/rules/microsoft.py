@@ -3,7 +3,7 @@
 from onnx_net2net.algebra.facts import Contract, Fact, Node, Operand, Pin, Uniform
 from onnx_net2net.algebra.spec import parse
 from onnx_net2net.errors import Declined
-from onnx_net2net.rules._registry import register, rule, stands_for
+from onnx_net2net.rules._registry import register, rule, stands_for, states
 from onnx_net2net.rules.elementwise import broadcast, pointwise
 from onnx_net2net.rules.linear import gemm, matmul
 from onnx_net2net.rules.normalization import normalized
@@ -105,6 +105,12 @@ def embed_layer_normalization(node: Node) -> list[Fact]:
     return _embed.facts(node) + [Pin(node.x(0)[1], "it counts along it")] * counted
 
 
+def _embed_shapes(node: Node) -> list[tuple[int, tuple[int, ...]]]:
+    """Of the output, and of the number of words in each sample, which has the type of the words."""
+    batch, length, hidden = node.x(0)[0].size, node.x(0)[1].size, node.x(2)[1].size
+    return [(2, (batch, length, hidden)), (0, (batch,))]
+
+
 @rule("FusedGemm", domain=DOMAIN, notation=_GEMM)
 def fused_gemm(node: Node) -> list[Fact]:
     if node.attr("activation", b"Relu") not in _ACTIVATIONS:
@@ -113,9 +119,11 @@ def fused_gemm(node: Node) -> list[Fact]:
 
 
 stands_for("CausalConvWithState", DOMAIN, "Identity", (0,))
-stands_for("EmbedLayerNormalization", DOMAIN, "Gather", (2, 0))
+stands_for("EmbedLayerNormalization", DOMAIN, "Gather", (2, 0), alike=(2,))
+states("EmbedLayerNormalization", domain=DOMAIN, shapes=_embed_shapes)
 stands_for("FusedGemm", DOMAIN, "Gemm", (0, 1, 2))
 stands_for("FusedConv", DOMAIN, "Conv", (0, 1, 2))
 for _op in ("SkipLayerNormalization", "SkipSimplifiedLayerNormalization"):
-    stands_for(_op, DOMAIN, "Identity", (0,))
+    stands_for(_op, DOMAIN, "Identity", (0,), alike=(3,))
+    states(_op, domain=DOMAIN, adds=(0, 1))
 stands_for("SimplifiedLayerNormalization", "", "Identity", (0,))

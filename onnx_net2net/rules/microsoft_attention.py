@@ -60,7 +60,7 @@ def multi_head_attention(node: Node) -> list[Fact]:
 
 
 STEP = 8
-"""The kernels take widths of heads, and of what they rotate, in such steps."""
+"""The kernels take widths of heads in such steps, and tables of angles; of heads that may be rotated in twice these."""
 
 
 @rule(
@@ -79,11 +79,9 @@ def group_query_attention(node: Node) -> list[Fact]:
     heads, groups = (int(node.attr(name, 0)) for name in ("num_heads", "kv_num_heads"))
     if len(q) != 3 or min(heads, groups) < 1 or heads % groups:
         raise Declined("its heads of queries do not divide among those of keys")
-    turned = bool(node.attr("do_rotary", 0))
-    pairs = _rotated(node, share(q[2], heads + 2 * groups * packed).size) if turned else None
-    depth, pins = (
-        stepped(share(q[2], heads + 2 * groups * packed).size, STEP) if pairs is None else (pairs.width, pairs.pins)
-    )
+    size = share(q[2], heads + 2 * groups * packed).size
+    pairs = _rotated(node, size) if node.attr("do_rotary", 0) else None
+    depth, pins = (pairs.width, pairs.pins) if pairs else stepped(size, 2 * STEP if node.has(7) else STEP)
     length = fresh(q[1].size)
     keys = length if packed else fresh(node.x(1)[1].size)
     found = Parts(fresh(q[0].size), length, keys, fresh(groups), fresh(heads // groups), depth, depth)
@@ -121,12 +119,12 @@ def _packed(node: Node, found: Parts) -> list[Fact]:
     return facts + equal(y, found.batch, found.length, product(found.heads, found.value))
 
 
-def _group_query_shapes(node: Node) -> list[tuple[int, ...]]:
+def _group_query_shapes(node: Node) -> list[tuple[int, tuple[int, ...]]]:
     """Of the output alone; how long a cache is, the file may say."""
     batch, length, wide = (dim.size for dim in node.x(0))
     heads = int(node.attr("num_heads", 0))
     packed = heads + 2 * int(node.attr("kv_num_heads", 0))
-    return [(batch, length, wide if node.has(1) or not packed else wide // packed * heads)]
+    return [(0, (batch, length, wide if node.has(1) or not packed else wide // packed * heads))]
 
 
 @rule(
@@ -170,9 +168,9 @@ def _sizes(node: Node) -> list[int]:
     return [int(size) for size in node.attr("qkv_hidden_sizes", [])] or [node.x(1)[1].size // 3] * 3
 
 
-def _packed_shapes(node: Node) -> list[tuple[int, ...]]:
+def _packed_shapes(node: Node) -> list[tuple[int, tuple[int, ...]]]:
     batch, length, _ = (dim.size for dim in node.x(0))
-    return [(batch, length, _sizes(node)[2])]
+    return [(0, (batch, length, _sizes(node)[2]))]
 
 
 @rule(

@@ -84,5 +84,8 @@ states(*LINEAR, linear=lambda node: [(0,)])
 states("Cast", linear=lambda node: [(0,)])  # between floating point types; nothing else has a factor
 states(*LINEAR_IN_ALL, linear=every_input)
 states("Conv", "Gemm", linear=weight_and_bias)
+states("RMSNormalization", "SimplifiedLayerNormalization", linear=lambda node: [(1,)])
+states("LayerNormalization", linear=lambda node: [(1, 2) if node.has(2) else (1,)])
+states("FusedMatMul", "TransposeMatMul", domain="com.microsoft", linear=lambda node: [(0,), (1,)])
 states("Einsum", "MatMul", "Mul", linear=any_operand)
 states("Where", linear=lambda node: [(1, 2)])

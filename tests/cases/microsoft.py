@@ -61,9 +61,10 @@ MICROSOFT = [
     ),
     Case(
         "EmbedLayerNormalization without segments, at given places",
-        "(int32[2,5] i, int32[2,5] q) => (float[2,5,4] y) <float[9,4] w, float[6,4] p, float[4] g, float[4] b>"
+        "(int32[2,5] i, int32[2,5] q) => (float[2,5,4] y, int32[2] k)"
+        "<float[9,4] w, float[6,4] p, float[4] g, float[4] b>"
         "{ y, k = com.microsoft.EmbedLayerNormalization(i, , w, p, , g, b, , q) }",
-        "i[a, b] q[a, b] w[!, ~d] p[!, ~d] g[~d] b[~d] -> y[a, b, ~d]",
+        "i[a, b] q[a, b] w[!, ~d] p[!, ~d] g[~d] b[~d] -> y[a, b, ~d] k[a]",
     ),
     Case(
         "FusedGemm",
@@ -101,35 +102,24 @@ MICROSOFT = [
             f"GroupQueryAttention of projected queries, {name}",
             f"(float[2,5,3] x, float[2,5,{2 * d}] k, float[2,5,{2 * d}] v)"
             f"=> (float[2,5,{4 * d}] y, float[2,2,5,{d}] l, float[2,2,5,{d}] w)"
-            f"<float[3,{4 * d}] p, int32[2] n = {{4, 4}}, int32 t = {{5}}, float[9,{r}] c, float[9,{r}] s>"
+            f"<float[3,{4 * d}] p, int32[2] n = {{4, 4}}, int32 t = {{5}}, float[9,{d // 4}] c, float[9,{d // 4}] s>"
             f"{{ q = MatMul(x, p) y, l, w = com.microsoft.GroupQueryAttention<num_heads=4, kv_num_heads=2{more}>"
-            f"(q, k, v, , , n, t, c, s) }}",
-            expect,
+            f"(q, k, v, , , n, t{', c, s' * tables}) }}",
+            f"x[a, !, c] k[a, !, e*{head}] v[a, !, e*{head}] p[c, e*{r}*{head}]{angles} -> y[a, !, e*{r}*{head}]"
+            f" l[a, e, !, {head.strip('()')}] w[a, e, !, {head.strip('()')}]",
         )
-        for name, d, r, more, expect in (
-            (
-                "in steps",
-                16,
-                8,
-                "",
-                "x[a, !, c] k[a, !, e*f*!] v[a, !, e*f*!] p[c, e*h*f*!] c[!, !] s[!, !]"
-                " -> y[a, !, e*h*f*!] l[a, e, !, f*!] w[a, e, !, f*!]",
-            ),
-            (
-                "rotated",
-                32,
-                16,
-                ", do_rotary=1",
-                "x[a, !, c] k[a, !, e*(f*!+f*!)] v[a, !, e*(f*!+f*!)] p[c, e*h*(f*!+f*!)] c[!, f*!] s[!, f*!]"
-                " -> y[a, !, e*h*(f*!+f*!)] l[a, e, !, f*!+f*!] w[a, e, !, f*!+f*!]",
-            ),
+        for name, d, tables, more, head, r, angles in (
+            ("in steps", 16, False, "", "f*!", "h", ""),
+            ("with tables that it does not use", 32, True, "", "f*!", "h", " c[!, !] s[!, !]"),
+            ("rotated in part", 64, True, ", do_rotary=1", "(f*!+f*!+h*!)", "j", " c[!, f*!] s[!, f*!]"),
             (
                 "neighbours rotated in part",
-                32,
-                8,
+                64,
+                True,
                 ", do_rotary=1, rotary_interleaved=1",
-                "x[a, !, c] k[a, !, e*(!*!+h*!)] v[a, !, e*(!*!+h*!)] p[c, e*j*(!*!+h*!)] c[!, !] s[!, !]"
-                " -> y[a, !, e*j*(!*!+h*!)] l[a, e, !, !*!+h*!] w[a, e, !, !*!+h*!]",
+                "(f*!*!+i*!)",
+                "k",
+                " c[!, f*!] s[!, f*!]",
             ),
         )
     ),
