@@ -83,6 +83,7 @@ class _Parts:
         self.parts: dict[str, dict[str, None]] = {name: {} for name in MEANINGS}
         self.times: dict[str, int] = {}
         self.halves: Counter[str] = Counter()
+        self.widths: set[str] = set()
 
     @cached_property
     def added(self) -> set[str]:
@@ -118,7 +119,7 @@ class _Parts:
             if self._projected([meeting.over]):
                 self._attention(meeting)
         self.parts["head"] = {name: None for name in self.parts["head_qk"] if name in self.parts["head_v"]}
-        inside = {name for part in self.parts.values() for name in part}
+        inside = self.widths.union(*self.parts.values())
         streams = {name for name in self.projected - inside if self._is_stream(name)}
         streams = {name for name in streams if self.found.axes[name].uniform} or streams
         for name in self.found.axes:
@@ -126,6 +127,8 @@ class _Parts:
                 self.parts["hidden"][name] = None
             elif name in self.projected - inside and self._is_between(name, streams):
                 self.parts["ffn"][name] = None
+        for name in [name for name in self.parts["ffn"] if self._is_beside(name)]:
+            del self.parts["ffn"][name]
         taken: set[str] = set()
         made = []
         for name in ("hidden", "queries", "kv_heads", "heads", "head", "head_qk", "head_v", "ffn"):
@@ -174,6 +177,7 @@ class _Parts:
             values = [name for name in self._projected(found.dims[summed]) if name not in heads]
         heads = [name for name in dict.fromkeys(heads) if name not in over]
         self.parts["head_qk"].update(dict.fromkeys(wide))
+        self.widths |= over
         self.halves |= wide | Counter({name: wide[name] or 1 for name in values})
         self.parts["head_v"].update(dict.fromkeys(values))
         self._heads(heads, {*wide, *values})
@@ -218,6 +222,19 @@ class _Parts:
     def _is_stream(self, name: str) -> bool:
         written, read = len(self.makers.get(name, ())), len(self.readers.get(name, ()))
         return written > 1 and read > 1 and name in self.added
+
+    def _is_beside(self, name: str) -> bool:
+        """Whether it cannot grow, while another axis between the same matrices can: experts beside their units."""
+        summed = [{axis.name for axis in atoms(s.over)} for s, _ in self.matrices]
+        uses = [
+            {s.use for (s, _), names in zip(self.matrices, summed, strict=True) if other in names}
+            for other in self.parts["ffn"]
+        ]
+        free = [not self.found.axes[other].pins for other in self.parts["ffn"]]
+        mine = uses[list(self.parts["ffn"]).index(name)]
+        return bool(self.found.axes[name].pins) and any(
+            g and not mine.isdisjoint(u) for u, g in zip(uses, free, strict=True)
+        )
 
     def _is_between(self, name: str, streams: set[str]) -> bool:
         reads, writes = self.makers.get(name, ()), self.readers.get(name, ())

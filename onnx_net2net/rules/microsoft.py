@@ -1,9 +1,11 @@
 """Operators of com.microsoft that onnxruntime's optimisers and quantisers write."""
 
-from onnx_net2net.algebra.facts import Contract, Fact, Node, Operand, Pin, Uniform
+from onnx_net2net.algebra.facts import Contract, Equal, Fact, Node, Operand, Pin, Uniform
 from onnx_net2net.algebra.spec import parse
+from onnx_net2net.algebra.unify import fresh, product
 from onnx_net2net.errors import Declined
 from onnx_net2net.rules._registry import register, rule, stands_for, states
+from onnx_net2net.rules.attention import equal
 from onnx_net2net.rules.elementwise import broadcast, pointwise
 from onnx_net2net.rules.linear import gemm, matmul
 from onnx_net2net.rules.normalization import normalized
@@ -118,6 +120,40 @@ def fused_gemm(node: Node) -> list[Fact]:
     return gemm(node)
 
 
+@rule(
+    "MoE",
+    domain=DOMAIN,
+    notation="X[.., I] router[N, !E] W1[!E, F, I] b1[!E, F] W2[!E, I, F] b2[!E, I] -> Y[.., I]"
+    "  contract I @ W1  contract F @ W2  (swiglu: W1[!E, F*!2, I] b1[!E, F*!2])",
+)
+def mixture_of_experts(node: Node) -> list[Fact]:
+    x, router, first, second = (node.x(slot) for slot in (0, 1, 2, 4))
+    if any(node.has(slot) for slot in range(6, len(node.inputs))):
+        raise Declined("its experts have a third weight")
+    if len(first) != 3 or len(second) != 3 or first[2].size != x[-1].size or not second[2].size:
+        raise Declined("its weights are packed, or transposed")
+    experts, taken, inner = fresh(second[0].size), fresh(x[-1].size), fresh(second[2].size)
+    gates = first[1].size // inner.size
+    if gates > 2 or (gates == 2 and node.attr("swiglu_fusion", 0) != 1):
+        raise Declined("its gates do not alternate")
+    gate = fresh(gates)
+    rows = product(inner, gate)
+    biases = [(slot, dim) for slot, dim in ((3, rows), (5, taken)) if node.has(slot)]
+    return [
+        Equal(taken, x[-1]),
+        *equal(node.y(), *x[:-1], taken),
+        *equal(router, product(*x[:-1]), experts),
+        *equal(first, experts, rows, taken),
+        *equal(second, experts, taken, inner),
+        *(fact for slot, dim in biases for fact in equal(node.x(slot), experts, dim)),
+        Contract(taken, (Operand(2, 2, taken),)),
+        Contract(inner, (Operand(4, 2, inner),)),
+        Pin(experts, "the router picks the best of them"),
+        *([Pin(gate, "gates alternate with what they multiply")] if gates > 1 else []),
+    ]
+
+
+stands_for("MoE", DOMAIN, "Identity", (0,))
 stands_for("CausalConvWithState", DOMAIN, "Identity", (0,))
 stands_for("EmbedLayerNormalization", DOMAIN, "Gather", (2, 0), alike=(2,))
 states("EmbedLayerNormalization", domain=DOMAIN, shapes=_embed_shapes)

@@ -119,12 +119,33 @@ def _packed(node: Node, found: Parts) -> list[Fact]:
     return facts + equal(y, found.batch, found.length, product(found.heads, found.value))
 
 
-def _group_query_shapes(node: Node) -> list[tuple[int, tuple[int, ...]]]:
-    """Of the output alone; how long a cache is, the file may say."""
+Shapes = list[tuple[int, tuple[int, ...]]]
+
+
+def _group_query_shapes(node: Node) -> Shapes:
+    """Of the output, and of keys and values with those of before."""
     batch, length, wide = (dim.size for dim in node.x(0))
-    heads = int(node.attr("num_heads", 0))
-    packed = heads + 2 * int(node.attr("kv_num_heads", 0))
-    return [(0, (batch, length, wide if node.has(1) or not packed else wide // packed * heads))]
+    heads, groups = (max(1, int(node.attr(name, 0))) for name in ("num_heads", "kv_num_heads"))
+    size = wide // (heads if node.has(1) else heads + 2 * groups)
+    keys = node.x(1)[1].size if node.has(1) else length
+    cache = (batch, groups, keys + _before(node, 3), size)
+    return [(0, (batch, length, heads * size)), (0, cache), (0, cache)]
+
+
+def _multi_head_shapes(node: Node) -> Shapes:
+    """The same, where values have a width of their own."""
+    heads, ranks = max(1, int(node.attr("num_heads", 0))), [len(node.x(slot)) for slot in range(3) if node.has(slot)]
+    if ranks != [3, 3, 3]:
+        return []
+    batch, length, _ = (dim.size for dim in node.x(0))
+    (_, keys, deep), (_, _, wide) = ([dim.size for dim in node.x(slot)] for slot in (1, 2))
+    caches = [(0, (batch, heads, keys + _before(node, 6), size // heads)) for size in (deep, wide)]
+    return [(0, (batch, length, wide)), *caches]
+
+
+def _before(node: Node, slot: int) -> int:
+    """How many keys a cache holds."""
+    return node.x(slot)[2].size if node.has(slot) and len(node.x(slot)) == 4 else 0
 
 
 @rule(
@@ -168,7 +189,7 @@ def _sizes(node: Node) -> list[int]:
     return [int(size) for size in node.attr("qkv_hidden_sizes", [])] or [node.x(1)[1].size // 3] * 3
 
 
-def _packed_shapes(node: Node) -> list[tuple[int, tuple[int, ...]]]:
+def _packed_shapes(node: Node) -> Shapes:
     batch, length, _ = (dim.size for dim in node.x(0))
     return [(0, (batch, length, _sizes(node)[2]))]
 
@@ -188,6 +209,7 @@ def rotary_embedding(node: Node) -> list[Fact]:
 
 stands_for("MultiHeadAttention", DOMAIN, "Einsum", (0, 2), needed=2, attributes={"equation": "bsq,blv->bsv"})
 stands_for("GroupQueryAttention", DOMAIN, "Einsum", (0, 1), needed=2, attributes={"equation": "bsq,blk->bsq"})
+states("MultiHeadAttention", domain=DOMAIN, shapes=_multi_head_shapes)
 states("GroupQueryAttention", domain=DOMAIN, shapes=_group_query_shapes)
 states("Attention", domain=DOMAIN, shapes=_packed_shapes)
 states("RotaryEmbedding", domain=DOMAIN, linear=lambda node: [(0,)])

@@ -58,6 +58,12 @@ def count(node: Node) -> list[Index]:
     return [Index(1, x[normal_axis(int(node.attr("axis", -1)), len(x))].size, first=1)]
 
 
+def lengths_of_keys(node: Node) -> list[Index]:
+    """Inputs 5 and 6 hold the last position of a query, and how many keys there are with those of before."""
+    total = node.x(0)[1].size + (node.x(3)[2].size if node.has(3) else 0)
+    return [Index(slot, 1, first=total - (slot == 5)) for slot in (5, 6) if node.has(slot)]
+
+
 states("Gather", "GatherElements", "Scatter", "ScatterElements", indexes=along_attribute)
 states("GatherND", indexes=along_several(lambda node: int(node.attr("batch_dims", 0))))
 states("GRU", "LSTM", "RNN", indexes=steps)
@@ -69,3 +75,4 @@ states("ScatterND", indexes=along_several(lambda node: 0))
 states("TopK", indexes=count)
 states("EmbedLayerNormalization", domain=DOMAIN, indexes=several(along(0, 2, 0), along(1, 4, 0), along(8, 3, 0)))
 states("RotaryEmbedding", domain=DOMAIN, indexes=along(1, 2, 0))
+states("GroupQueryAttention", domain=DOMAIN, indexes=lengths_of_keys)

@@ -66,6 +66,38 @@ MICROSOFT = [
         "{ y, k = com.microsoft.EmbedLayerNormalization(i, , w, p, , g, b, , q) }",
         "i[a, b] q[a, b] w[!, ~d] p[!, ~d] g[~d] b[~d] -> y[a, b, ~d] k[a]",
     ),
+    *(
+        Case(
+            f"MoE, {name}",
+            f"(float[{tokens},3] x, float[10,4] r) => (float[{tokens},3] y)"
+            f"<float[4,{rows},3] w, float[4,{rows}] b, float[4,3,5] v, float[4,3] c>"
+            f"{{ y = com.microsoft.MoE<k=2, {attributes}>(x, r, w, b, v, c) }}",
+            expect,
+        )
+        for name, tokens, rows, attributes, expect in (
+            (
+                "relu",
+                "10",
+                5,
+                'activation_type="relu"',
+                "x[a, b] r[a, !] w[!, d, b] b[!, d] v[!, b, d] c[!, b] -> y[a, b]",
+            ),
+            (
+                "of sequences",
+                "2,5",
+                5,
+                'activation_type="silu", normalize_routing_weights=1',
+                "x[a, b, c] r[a*b, !] w[!, e, c] b[!, e] v[!, c, e] c[!, c] -> y[a, b, c]",
+            ),
+            (
+                "gated",
+                "10",
+                10,
+                'activation_type="swiglu", swiglu_fusion=1',
+                "x[a, b] r[a, !] w[!, d*!, b] b[!, d*!] v[!, b, d] c[!, b] -> y[a, b]",
+            ),
+        )
+    ),
     Case(
         "FusedGemm",
         "(float[2,3] x) => (float[2,4] y) <float[4,3] w, float[4] b>"
