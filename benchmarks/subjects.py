@@ -20,6 +20,7 @@ from onnx_net2net.planning.plan import SPLITS
 from tests.damage import KINDS, damaged
 from tests.exports import DIMS, EXPORTS, export
 from tests.networks import build
+from tests.test_fused import decoder
 from tests.test_quantized import network as quantised
 from tests.test_random import Ask
 from tests.test_random import expand as widened
@@ -32,7 +33,7 @@ SAMPLE = """
     segformer.dynamo shufflenet_v2.dynamo super_resolution.torchscript unet.torchscript vit.dynamo
 """.split()
 """Files of models/exports that correct students are made of, each in five ways."""
-OWN = ("digits_cnn", "digits_mlp", "quantised")
+OWN = ("digits_cnn", "digits_mlp", "quantised", "generator")
 
 
 @dataclass(frozen=True)
@@ -45,18 +46,19 @@ class Subject:
 
 
 def names(quick: bool) -> list[str]:
-    """Teachers for mutants: all of models/, and a quantised network."""
+    """Teachers for mutants: all of models/, and a quantised network and a decoder of fused operators."""
     return list(QUICK) if quick else [*OWN, *EXPORTS]
 
 
 def teacher(name: str) -> ModelProto:
     if name.startswith("digits"):
         return onnx.load(ROOT / "models" / f"{name}.onnx")
-    return quantised() if name == "quantised" else export(name)
+    own = {"quantised": quantised, "generator": functools.partial(decoder, cached=False)}
+    return own[name]() if name in own else export(name)
 
 
 def dims(name: str) -> dict[str, int]:
-    return DIMS if name in EXPORTS else {}
+    return DIMS if name in (*EXPORTS, "generator") else {}
 
 
 def wider(name: str) -> Expansion:

@@ -461,3 +461,6 @@ def _(patient: Patient) -> None:
     node = patient.pick(patient.nodes("Resize"))
     now = attribute(node, "coordinate_transformation_mode", b"half_pixel")
     put(node, "coordinate_transformation_mode", "half_pixel" if now == b"asymmetric" else "asymmetric")
+
+
+from tests import damage_attention  # noqa: E402, F401  # more kinds, which need what is above

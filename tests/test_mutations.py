@@ -15,6 +15,9 @@ from onnx_net2net.checking.inputs import samples_for
 from onnx_net2net.checking.runtime import Here, run_on
 from tests.damage import KINDS, NoPlace, Patient, damaged
 from tests.exports import DIMS, export
+from tests.law import fill, parse
+from tests.test_attention import MULTI_HEAD
+from tests.test_fused import decoder
 from tests.test_quantized import network as quantised
 from tests.test_verify import network
 
@@ -30,6 +33,8 @@ SMALL = {
     "recurrent": lambda: widen(export("gru_both_ways.torchscript"), factor=1.5),
     "gates": lambda: widen(export("mixer.dynamo"), factor=2),
     "resize": lambda: widen(export("segformer.dynamo"), factor=2),
+    "attention": lambda: widen(fill(parse(MULTI_HEAD), low=-1, high=1), widths={"head_qk": 7}),
+    "generator": lambda: widen(decoder(cached=False), widths={"head": 48, "queries": 3}),
 }
 CPU = ["CPUExecutionProvider"]
 WANTED = 2
