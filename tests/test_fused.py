@@ -41,6 +41,14 @@ FUSED: dict[str, tuple[str, Widths]] = {
         "hidden 32 heads 4 4 4 head_qk 8 8 8 head_v 8 8 8 ffn 48 48",
         {"hidden": 64, "heads": 5, "head_qk": 10, "head_v": 9, "ffn": 50},
     ),
+    "gpt2.opset24": (
+        "hidden 32 heads 4 4 head_qk 8 8 head_v 8 8 ffn 128 128",
+        {"hidden": 37, "heads": 5, "head_qk": 11, "head_v": 9, "ffn": 131},
+    ),
+    "llama.opset24": (
+        "hidden 32 heads 4 kv_heads 2 queries 2 head 8 ffn 48 48",
+        {"hidden": 37, "kv_heads": 3, "queries": 3, "head": 14, "ffn": 53},
+    ),
     "vit": (
         "hidden 32 heads 4 4 head_qk 8 8 head_v 8 8 ffn 48 48",
         {"hidden": 64, "heads": 7, "head_qk": 13, "head_v": 9, "ffn": 53},
