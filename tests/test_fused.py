@@ -124,6 +124,15 @@ def test_a_decoder_with_a_cache_grows(dims: dict[str, int]) -> None:
         widen(decoder(), widths={"kv_heads": 3})
 
 
+@pytest.mark.parametrize("dims", [PROMPT, STEP], ids=["prompt", "step"])
+def test_a_cache_that_may_change_grows(dims: dict[str, int]) -> None:
+    asked = {"kv_heads": 3, "queries": 3, "head": 48, "ffn": 23, "hidden": 24}
+    made = widen(decoder(), widths=asked, seed=2, allow_io_change=True)
+    verdict = made.verify(dims=dims)
+    assert verdict, verdict.reason
+    assert shown(made.model) == "hidden 24 heads 9 9 kv_heads 3 3 queries 3 3 head 48 ffn 23 23"
+
+
 def test_a_decoder_without_a_cache_grows_in_every_group() -> None:
     asked = {"kv_heads": 3, "queries": 3, "head": 48, "ffn": 23, "hidden": 24}
     made = widen(decoder(cached=False), widths=asked, seed=2)
