@@ -102,7 +102,7 @@ def _by_key(solved: Sequence[AxisMap], names: Iterable[str]) -> dict[Key, list[s
     first, found = solved[0], dict[Key, list[str]]()
     for name in names:
         dims, fixed = first.dims.get(name, ()), _fixed(name, solved)
-        if first.graph.dtype(name) in FLOATS and fixed:
+        if first.graph.dtype(name) in FLOATS and dims and fixed:
             pairs = zip(dims, fixed, strict=True)
             able = tuple(dim if stays and _can_grow(first.axes, dim) else None for dim, stays in pairs)
             if any(able):
