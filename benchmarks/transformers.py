@@ -1,6 +1,8 @@
 """Widens the exported transformers by the names of their groups of axes, deepens them by blocks, and writes a table.
 
-Usage: python benchmarks/transformers.py [--print]     from the repository's root; writes docs/transformers.md
+Usage: python benchmarks/transformers.py [--only GLOB]     from the repository's root; writes docs/transformers.md
+
+With --only the rows of the exports that match are printed and nothing is written.
 """
 
 from __future__ import annotations
@@ -8,9 +10,14 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+import re
 import sys
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
 from datetime import date
+from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
 
@@ -23,81 +30,163 @@ from onnx import ModelProto, TensorProto, numpy_helper
 
 from onnx_net2net import Expansion, deepen, widen
 from onnx_net2net.checking.runs import SHUFFLED
+from onnx_net2net.checking.verdict import OutputVerdict
 from onnx_net2net.errors import ModelError, RequestError
-from onnx_net2net.inference.groups import MEANINGS, groups
+from onnx_net2net.inference.groups import MEANINGS, Group, groups
 from onnx_net2net.inference.infer import infer
 from tests.exports import DIMS, EXPORTS, export
 
-FAMILIES = "attention bert convnext encoder gemma gpt2 llama mixer qwen3 segformer swin t5 vit whisper".split()
+FAMILIES = """
+    attention bert convnext encoder gemma gpt2 gpt2_cache gru_tagger llama llama_cache lstm_tagger mamba mixer mixtral
+    qwen3 segformer swin t5 vit whisper
+""".split()
+COLUMNS = (*MEANINGS, "others", "blocks")
 PAGE = Path(__file__).parents[1] / "docs" / "transformers.md"
 EPS = float(np.finfo(np.float32).eps)
+SAMPLES = 8
 INTRODUCTION = """\
 # Transformers, by group of axes
 
-Each group of axes that `inspect` names is widened alone, in the exports of models/exports: to twice its size (x2), and
-by half and one more (odd). A cell is the largest error of an output over what another order of the teacher's own units,
-or graph optimisations, change in it: about one is as exact as rounding allows, more than 10 would be refused. `blocks`
-is a copy of every residual block, inserted behind it. An empty cell: the model has no such group. *pinned* and
-*multiples* (whole ones only): `inspect` says why.
+Each group of axes that `inspect` names is widened alone, in the exports of models/exports: to twice its size, and to
+half as much again and one more, which is no whole multiple. A cell has the errors of both: the largest error of an
+output over what another order of the teacher's own units, or graph optimisations, change in it. About one is as exact
+as rounding allows; more than 10 would be refused. `others` are all other axes that can grow, together (x2 and x1.5);
+`blocks` is a copy of every residual block, inserted behind it.
 
-Made by `python benchmarks/transformers.py` on {today}: {machine}, Python {python}, onnx {onnx},
-onnxruntime {runtime}, CPU.
+An empty cell: the model has no such group. *pinned* and *multiples* (whole ones only): the reasons are below the
+tables. *loud*: correct within the teacher's own rounding, but that is more than verification allows for any model.
+
+Made by `python benchmarks/transformers.py` in {minutes:.0f} minutes on {today}: {machine}, Python {python},
+onnx {onnx}, onnxruntime {runtime}, CPU.
 """
+
+
+@dataclass
+class Row:
+    """One line of a table.
+
+    Attributes:
+        name: The export.
+        half: Whether it was made float16 first.
+        cells: By column, what came of it.
+        reasons: By column, why a cell has no number.
+    """
+
+    name: str
+    half: bool
+    cells: dict[str, str] = field(default_factory=dict)
+    reasons: dict[str, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        cells = (self.cells.get(column, "") for column in COLUMNS)
+        return f"| {' | '.join((*self.name.split('.', 1), *cells))} |"
 
 
 def main() -> int:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--print", action="store_true")
-    given = parser.parse_args()
-    found = INTRODUCTION.format(
-        today=date.today().isoformat(),
-        machine=f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}",
-        python=platform.python_version(),
-        onnx=onnx.__version__,
-        runtime=onnxruntime.__version__,
-    )
-    parts = [found]
-    for title, half in (("float32", False), ("float16", True)):
-        head = ["model", "exporter", *(f"{g} {w}" for g in MEANINGS for w in ("x2", "odd")), "blocks"]
-        lines = [f"| {' | '.join(head)} |", f"|---|---|{'---:|' * (len(head) - 2)}"]
-        for name in EXPORTS:
-            if name.split(".")[0] in FAMILIES:
-                row = [*name.split(".", 1), *cells(halved(export(name)) if half else export(name))]
-                lines.append(f"| {' | '.join(row)} |")
-                print(lines[-1], file=sys.stderr, flush=True)
-        parts += [f"## {title}\n", "\n".join(lines) + "\n"]
-    if given.print:
-        print("\n".join(parts))
+    parser.add_argument("--only", metavar="GLOB", default="*")
+    only = parser.parse_args().only
+    start = time.monotonic()
+    names = [name for name in EXPORTS if name.split(".")[0] in FAMILIES and fnmatchcase(name, only)]
+    jobs = [(name, half) for half in (False, True) for name in names]
+    rows = []
+    with ProcessPoolExecutor(2) as pool:
+        for row in pool.map(fill, jobs):
+            rows.append(row)
+            print(row, file=sys.stderr, flush=True)
+    found = page(rows, (time.monotonic() - start) / 60)
+    if only == "*":
+        PAGE.write_text(found, encoding="utf-8")
     else:
-        PAGE.write_text("\n".join(parts), encoding="utf-8")
-    return int(any("refused" in part for part in parts))
+        print(found)
+    return int("refused" in found)
 
 
-def cells(teacher: ModelProto) -> Iterator[str]:
-    """What became of each group at both sizes, and of copied blocks."""
-    known = {group.name: min(map(group.size, group.axes)) for group in groups(infer(teacher))}
-    for name in MEANINGS:
-        for odd in (False, True):
-            width = f"+{known[name] // 2 + 1}" if odd and name in known else "x2"
-            yield attempt(partial(widen, teacher, widths={name: width})) if name in known else ""
-    yield attempt(partial(deepen, teacher, block="every"))
+def page(rows: Iterable[Row], minutes: float) -> str:
+    """The tables, and the reasons of what is not in them."""
+    parts = [
+        INTRODUCTION.format(
+            minutes=minutes,
+            today=date.today().isoformat(),
+            machine=f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}",
+            python=platform.python_version(),
+            onnx=onnx.__version__,
+            runtime=onnxruntime.__version__,
+        )
+    ]
+    reasons: dict[str, list[str]] = {}
+    for title, half in (("float32", False), ("float16", True)):
+        lines = [str(row) for row in rows if row.half == half]
+        head = [f"| model | exporter | {' | '.join(COLUMNS)} |", f"|---|---|{'---:|' * len(COLUMNS)}"]
+        parts.append("\n".join([f"## {title}\n", *head, *lines, ""]))
+        for row in rows:
+            for column, why in row.reasons.items() if row.half == half else ():
+                reasons.setdefault(f"{column}: {why}", []).append(row.name)
+    told = [f"- {why} ({', '.join(dict.fromkeys(names))})" for why, names in sorted(reasons.items())]
+    return "\n".join([*parts, "## Why some cells have no number\n", *told, ""])
 
 
-def attempt(make: Callable[[], Expansion]) -> str:
+def fill(job: tuple[str, bool]) -> Row:
+    """The row of one export."""
+    row = Row(*job)
+    teacher = halved(export(row.name)) if row.half else export(row.name)
+    found = infer(teacher)
+    known = groups(found)
+    for group in known:
+        makes = [partial(widen, teacher, widths={group.name: wide}) for wide in ("x2", f"+{odd(group)}")]
+        _put(row, group.name, makes)
+    named = [info.axis.name for group in known for info in group.axes]
+    _put(row, "others", [partial(widen, teacher, factor=factor, skip=named) for factor in (2, 1.5)])
+    _put(row, "blocks", [partial(deepen, teacher, block="every")])
+    return row
+
+
+def odd(group: Group) -> int:
+    """What makes the smallest axis of a group half as wide again and one more, never twice as wide."""
+    info = min(group.axes, key=group.size)
+    units = info.axis.size
+    return (units // 2 + (units > 2)) * max(group.times.get(axis.axis.name, 1) for axis in group.axes)
+
+
+def _put(row: Row, column: str, makes: Iterable[Callable[[], Expansion]]) -> None:
+    found = [attempt(make) for make in makes]
+    row.cells[column] = " / ".join(dict.fromkeys(text for text, _ in found) if _alike(found) else (t for t, _ in found))
+    for text, why in found:
+        if why:
+            row.reasons[column] = f"{text}, {why}"
+
+
+def _alike(found: list[tuple[str, str]]) -> bool:
+    return len({text for text, _ in found}) == 1 and not re.match(r"\d", found[0][0])
+
+
+def attempt(make: Callable[[], Expansion]) -> tuple[str, str]:
     """The error of a student over its teacher's own rounding, or why there is none."""
     try:
         made = make()
     except RequestError as error:
-        return "multiples" if "multiple" in str(error) else "pinned"
+        return ("multiples" if "multiple" in str(error) else "pinned"), _shortened(str(error))
     if not made.plan.changes:
-        return ""
+        return ("multiples", _shortened(next(iter(made.skipped.values())))) if made.skipped else ("", "")
     try:
-        verdict = made.verify(dims=DIMS)
-    except ModelError:
-        return "refused"
-    if not verdict:
-        return "refused"
-    return f"{max(o.max_rel / max(o.noises.get(SHUFFLED, 0.0), o.noise, EPS) for o in verdict.outputs):.1f}"
+        verdict = made.verify(dims=DIMS, samples=SAMPLES)
+    except ModelError as error:
+        return "refused", str(error)
+    ratio = max(o.max_rel / _noise(o) for o in verdict.outputs)
+    if verdict:
+        return f"{ratio:.1f}", ""
+    if all(o.max_rel <= 10 * _noise(o) for o in verdict.outputs):
+        return "loud", f"the teacher's own rounding moves an output by {max(map(_noise, verdict.outputs)):.0e}"
+    return "refused", verdict.reason
+
+
+def _noise(output: OutputVerdict) -> float:
+    return max(output.noises.get(SHUFFLED, 0.0), output.noise, EPS)
+
+
+def _shortened(reason: str) -> str:
+    """A reason without names of nodes, tensors and axes, which differ between exporters."""
+    return re.sub(r" ?'[^']*'", "", re.sub(r"^Axis '?[^ ]*'? \([^)]*\): |; ask for.*|; inspect.*", "", reason))
 
 
 def halved(model: ModelProto) -> ModelProto:

@@ -7,6 +7,7 @@ Usage: python models/exports/export.py [GLOB]     GLOB over names such as "resne
 from __future__ import annotations
 
 import fnmatch
+import importlib.util
 import io
 import math
 import os
@@ -35,8 +36,6 @@ CACHED: dict[str, Mapping[int, str]] = {
     **{name: {0: "batch", 2: "past"} for name in PAST},
 }
 """Their inputs."""
-ONLY = {"qwen3": ("dynamo", "torchscript"), "gemma": ("dynamo",), "t5": ("dynamo",), "whisper": ("dynamo",)}
-"""The exporters of torch for networks that do not need all."""
 FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE)
 Build = Callable[[], Any]
 
@@ -77,6 +76,8 @@ def architectures() -> dict[str, tuple[Build, tuple[Any, ...]]]:
         "keras_resnet": (frameworks.keras_resnet, torch.randn(2, 32, 32, 3)),
         "keras_mobilenet": (frameworks.keras_mobilenet, torch.randn(2, 32, 32, 3)),
         "gpt2_cache": (library.gpt2_cache, cached(4)), "llama_cache": (library.llama_cache, cached(2)),
+        "lstm_tagger": (sequences.Tagger, tokens), "gru_tagger": (partial(sequences.Tagger, nn.GRU), tokens),
+        "mixtral": (library.mixtral, text), "mamba": (library.mamba, tokens[:, :6]),
     }  # fmt: skip
     return {name: (build, given if isinstance(given, tuple) else (given,)) for name, (build, given) in rows.items()}
 
@@ -128,6 +129,15 @@ def from_torch(
     return made.model_proto
 
 
+def from_optimum(build: Build, task: str) -> ModelProto:
+    """What optimum makes of a network of transformers."""
+    import library
+    import torch
+
+    torch.manual_seed(0)
+    return library.from_optimum(lambda: scattered(build()), task)
+
+
 def jobs() -> Iterator[tuple[str, Callable[[], ModelProto]]]:
     """Every (file name, what makes it) that this environment has the frameworks for."""
     import frameworks
@@ -142,10 +152,14 @@ def jobs() -> Iterator[tuple[str, Callable[[], ModelProto]]]:
         axes = CACHED if name in CACHES else {f"x{i}": dynamic for i in range(len(given))}
         outputs = ["logits", *PRESENT] if name in CACHES else None
         for kind, opset in (("torchscript", 17 + i % 4), ("dynamo", 18 + i % 3), ("dynamo_raw", 18 + (i + 1) % 3)):
-            if kind in ONLY.get(name, (kind,)):
-                yield f"{name}.{kind}", partial(from_torch, build, given, opset, kind, axes, outputs)
+            yield f"{name}.{kind}", partial(from_torch, build, given, opset, kind, axes, outputs)
         if name in ("resnet", "densenet", "mobilenet_v3"):
             yield f"{name}.torchscript_raw", partial(from_torch, build, given, 17, "torchscript_raw", axes)
+    if rows and importlib.util.find_spec("optimum"):
+        import library
+
+        for name, (build, task) in library.OPTIMUM.items():
+            yield name, partial(from_optimum, rows[build][0], task)
     for name, make in frameworks.TENSORFLOW.items():
         yield f"{name}.tf2onnx", partial(frameworks.from_tensorflow, make, 17)
     for name, make in frameworks.JAX.items():

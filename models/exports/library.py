@@ -6,10 +6,12 @@ from __future__ import annotations
 import importlib
 import importlib.machinery
 import sys
+import tempfile
 import types
 from functools import partial
 from typing import Any
 
+import onnx
 from torch import Tensor, nn
 
 
@@ -93,6 +95,26 @@ class Cached(nn.Module):
         return made.logits, *kept
 
 
+OPTIMUM = {
+    "bert.optimum": ("bert", "text-classification"),
+    "gpt2.optimum": ("gpt2", "text-generation"),
+    "llama.optimum": ("llama", "text-generation"),
+    "gpt2_cache.optimum": ("gpt2", "text-generation-with-past"),
+    "llama_cache.optimum": ("llama", "text-generation-with-past"),
+}
+"""By file name, the network and the task that optimum exports it for."""
+
+
+def from_optimum(build: Any, task: str) -> onnx.ModelProto:
+    """What optimum makes of a network of transformers; all that it makes dynamic stays so."""
+    from optimum.exporters.onnx import onnx_export_from_model
+
+    with tempfile.TemporaryDirectory() as folder:
+        sizes = {"batch_size": 2, "sequence_length": 8}
+        onnx_export_from_model(build().model, folder, task=task, opset=18, do_validation=False, **sizes)
+        return onnx.load(f"{folder}/model.onnx")
+
+
 SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48}
 EAGER = {"attn_implementation": "eager"}
 
@@ -149,6 +171,25 @@ def gemma() -> nn.Module:
         vocab_size=60, max_position_embeddings=24, num_key_value_heads=1, head_dim=16, **SIZES, **EAGER
     )  # fmt: skip
     return Pair(GemmaForCausalLM(config), ("input_ids", "attention_mask"), use_cache=False)
+
+
+def mixtral() -> nn.Module:
+    """Mixtral: a router sends each token to two of four experts, whose weights are picked by index."""
+    from transformers import MixtralConfig, MixtralForCausalLM
+
+    config = MixtralConfig(
+        vocab_size=60, max_position_embeddings=24, num_key_value_heads=2, num_local_experts=4,
+        experts_implementation="batched_mm", **SIZES, **EAGER,
+    )  # fmt: skip
+    return Pair(MixtralForCausalLM(config), ("input_ids", "attention_mask"), use_cache=False)
+
+
+def mamba() -> nn.Module:
+    """Mamba: a convolution and a scan, step by step, in place of attention."""
+    from transformers import MambaConfig, MambaForCausalLM
+
+    config = MambaConfig(vocab_size=60, hidden_size=32, state_size=5, time_step_rank=3, num_hidden_layers=2)
+    return One(MambaForCausalLM(config), ("input_ids",), use_cache=False)
 
 
 def t5() -> nn.Module:

@@ -50,6 +50,20 @@ class Recurrent(nn.Module):
         return self.fc(self.rnn(self.embed(tokens))[0][:, -1])
 
 
+class Tagger(nn.Module):
+    """Embedding, two recurrent layers both ways, and a class for each token."""
+
+    def __init__(self, kind: type[nn.RNNBase] = nn.LSTM) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(50, 12)
+        self.rnn = kind(12, 16, 2, batch_first=True, bidirectional=True)
+        self.fc = nn.Linear(32, 7)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """The logits of each token."""
+        return self.fc(self.rnn(self.embed(tokens))[0])
+
+
 class Towers(nn.Module):
     """Two towers with the same weights, compared by a head."""
 

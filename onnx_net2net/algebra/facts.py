@@ -119,10 +119,17 @@ class Unread:
 
 @dataclass(frozen=True, slots=True)
 class Pin:
-    """No axis in ``over`` may be resized."""
+    """No axis in ``over`` may be resized.
+
+    Attributes:
+        over: A term.
+        reason: Why.
+        read: The positions that are read, if it is known that others are not.
+    """
 
     over: Term
     reason: str
+    read: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,7 +64,7 @@ def concatenation(*parts: Term) -> Term:
 def fresh(size: int) -> Term:
     """A new unknown of ``size`` units. One unit has no atom: it may be a broadcast in disguise."""
     if size <= 1:
-        return UNIT if size else EMPTY
+        return Product((), 1) if size else EMPTY
     return Atom(size)
 
 

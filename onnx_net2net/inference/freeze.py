@@ -228,7 +228,7 @@ class Freezer:
             place = self.places[k]
             before, over, after = self._dims((place.operand.before, place.operand.over, place.operand.after))
             into.scaled.append(Scaled(place.use, place.axis, before, over, after, place.zero, place.channel))
-        elif len(fact.operands) > 1:
+        elif len(fact.operands) > 1 and not (k in self.shared and self.shared[k].picked):
             into.meetings.append(Meeting(i, self._dim(fact.over), tuple(self._beside(i, o) for o in fact.operands)))
         if k in self.shared:
             self._share(self.shared[k], fact, into)
@@ -245,8 +245,9 @@ class Freezer:
         for share in found.shares:
             before, over, after = self._dims((share.before, share.over, share.after))
             ahead, behind = self._dims((share.ahead, share.behind))
+            carried = not found.picked
             into.scaled.append(
-                Scaled(share.use, share.axis, before, over, after, ahead=ahead, behind=behind, carried=True)
+                Scaled(share.use, share.axis, before, over, after, ahead=ahead, behind=behind, carried=carried)
             )
         names = tuple(axis.name for axis in atoms(self._dim(contract.over)))
         for name in found.tensors:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from onnx_net2net import rules
 from onnx_net2net.algebra.axes import Axis, Dim, atoms
@@ -254,11 +255,20 @@ class _Inference:
 
     def _share(self) -> dict[int, Shared]:
         """Who takes the fractions where two computed operands are contracted, by number of the fact."""
-        sharing = Sharing(self.graph, self.solver, self.terms, self.uses, self.facts, self._seen)
+        sharing = Sharing(self.graph, self.solver, self.terms, self.lists, self.uses, self.facts, self._seen)
         contractions = ((k, i, fact) for k, (i, fact) in enumerate(self.facts) if isinstance(fact, Contract))
         computed = [(k, i, fact) for k, i, fact in contractions if locate(self.graph, self.uses, i, fact) is None]
-        found = ((k, sharing.find(i, fact)) for k, i, fact in computed)
-        return {k: shared for k, shared in found if shared is not None}
+        found = {k: sharing.find([(i, fact)]) for k, i, fact in computed}
+        together: dict[frozenset[Term], dict[int, tuple[int, Contract]]] = {}
+        for k, i, fact in computed:
+            if found[k] is None:
+                together.setdefault(frozenset(self.solver.leaves(fact.over)), {})[k] = (i, fact)
+        for rest in together.values():
+            shared = sharing.find(list(rest.values())) if len(rest) > 1 else None
+            if shared is not None:  # the first of them stands for all
+                found.update({k: replace(shared, shares=()) for k in rest})
+                found[next(iter(rest))] = shared
+        return {k: shared for k, shared in found.items() if shared is not None}
 
     def _seen(self, i: int) -> Node:
         """A node once more as its rule saw it."""

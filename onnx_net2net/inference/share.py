@@ -7,24 +7,36 @@ the weights and the contraction tensors hold shares, so nothing else may read th
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from onnx_net2net import rules
-from onnx_net2net.algebra.facts import Contract, Equal, Fact, Node, Operand, Terms
+from onnx_net2net.algebra.box import Box, Units, alike, join, meet, tidy
+from onnx_net2net.algebra.facts import Contract, Equal, Fact, Node, Operand, Pin, Terms, Unread
 from onnx_net2net.algebra.unify import EMPTY, UNIT, Atom, Concatenation, Product, Solver, Term, concatenation, product
 from onnx_net2net.inference.axis_map import Slot
 from onnx_net2net.inference.graph import Graph
+from onnx_net2net.inference.links import Links
 from onnx_net2net.inference.proto import FLOATS
 
-Units = NDArray[np.bool_]
-"""Of the units of a teacher's dimension, those that become shares."""
-Mark = tuple[int, Units]
-"""(dimension, units)"""
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """What of a tensor becomes shares.
+
+    Attributes:
+        axis: The dimension that is contracted in the end.
+        box: Which units of it, and of other dimensions; those not named are whole.
+    """
+
+    axis: int
+    box: Box
+
+
+Demands = dict[str, dict[Slot, Mark]]
+"""What the readers of a tensor want to be shares."""
 TRIES = 500
 """Choices of operands that are looked at for one contraction."""
 
@@ -44,19 +56,24 @@ class Share:
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """Constants that take the fractions of a contraction, and the tensors between them and it."""
+    """Constants that take the fractions of a contraction, and the tensors between them and it.
+
+    ``picked`` is whether the tensors hold nothing but these constants, of which an index may pick parts.
+    """
 
     shares: tuple[Share, ...]
     tensors: tuple[str, ...]
+    picked: bool = False
 
 
 class Sharing:
-    """Answers for the contractions of a solved system.
+    """Answers for the contractions of a solved system; members of sequences are tensors like others.
 
     Args:
         graph: The graph.
         solver: The solver, done.
         terms: Terms of each computed tensor.
+        lists: Terms of the members of each sequence.
         uses: Terms of each constant, by use.
         facts: What the rules stated, with the node.
         view: A node as rules see it.
@@ -67,22 +84,34 @@ class Sharing:
         graph: Graph,
         solver: Solver,
         terms: Mapping[str, Terms],
+        lists: Mapping[str, Sequence[Terms]],
         uses: Mapping[Slot, Terms],
         facts: Sequence[tuple[int, Fact]],
         view: Callable[[int], Node],
     ) -> None:
-        self.graph, self.solver, self.terms, self.uses, self.view = graph, solver, terms, uses, view
-        self.equal: dict[int, list[Equal]] = {}
+        self.graph, self.solver, self.uses, self.view = graph, solver, uses, view
+        self.members = {name: [f"{name}[{k}]" for k in range(len(parts))] for name, parts in lists.items()}
+        self.whole = {member: name for name, members in self.members.items() for member in members}
+        inside = {m: parts[k] for name, parts in lists.items() for k, m in enumerate(self.members[name])}
+        self.terms = {**terms, **inside}
+        self.facts: dict[int, list[Fact]] = {}
         for i, fact in facts:
-            if isinstance(fact, Equal):
-                self.equal.setdefault(i, []).append(fact)
-        self.links: dict[int, _Links] = {}
+            if isinstance(fact, (Equal, Pin, Unread)):
+                self.facts.setdefault(i, []).append(fact)
+        picked = (fact.over for _, fact in facts if isinstance(fact, Pin) and fact.read)
+        self.picked = {leaf for over in picked for leaf in solver.leaves(over)}
+        self.links: dict[int, Links] = {}
 
-    def find(self, i: int, contract: Contract) -> Shared | None:
-        """Who takes the fractions of a contraction of node ``i``; None if nothing can."""
-        for operand in sorted(contract.operands, key=lambda operand: operand.slot):
-            if operand.over.size > 1 and not operand.kept:
-                found = _Search(self, i, operand).run()
+    def find(self, contractions: Sequence[tuple[int, Contract]]) -> Shared | None:
+        """Who takes the fractions of an axis that these nodes contract, all of the same operand; None if nothing can.
+
+        Several together: steps of a loop that is written out read one tensor, each at another position.
+        """
+        ordered = [sorted(contract.operands, key=lambda operand: operand.slot) for _, contract in contractions]
+        for operands in zip(*ordered, strict=False):
+            if all(operand.over.size > 1 and not operand.kept for operand in operands):
+                axes = {leaf for operand in operands for leaf in self.solver.leaves(operand.over)}
+                found = _Search(self, axes).run([(i, o) for (i, _), o in zip(contractions, operands, strict=True)])
                 if found is not None:
                     return found
         return None
@@ -95,69 +124,41 @@ class Sharing:
         given = [tuple(slot for slot in slots if node.input[slot]) for slots in sets]
         return sorted(given, key=lambda slots: any((i, slot) in self.uses for slot in slots))
 
-    def between(self, i: int) -> _Links:
+    def between(self, i: int) -> Links:
         """How the dimensions of a node's operands are related."""
         if i not in self.links:
-            self.links[i] = _Links(self.equal.get(i, []))
+            self.links[i] = Links(self.facts.get(i, []))
         return self.links[i]
 
-    def operand(self, i: int, slot: int) -> Terms:
-        """Terms of an input."""
-        return self.uses.get((i, slot)) or self.terms.get(self.graph.nodes[i].input[slot], ())
+    def operands(self, i: int, slot: int) -> list[tuple[str, Terms]]:
+        """What a node reads in a slot, and its terms: one tensor, or the members of a sequence."""
+        name = self.graph.tensor((i, slot))
+        if (i, slot) in self.uses:
+            return [(name, self.uses[i, slot])]
+        return [(one, self.terms[one]) for one in self.members.get(name, [name]) if one in self.terms]
 
+    def outputs(self, i: int) -> list[str]:
+        """What a node makes: tensors, and the members of sequences."""
+        names = [name for name in self.graph.nodes[i].output if name]
+        return [one for name in names for one in self.members.get(name, [name]) if one in self.terms]
 
-class _Links:
-    """The equations of one node, as the rule wrote them."""
+    def maker(self, name: str) -> int | None:
+        """The node that makes a tensor, or the sequence that it is in."""
+        return self.graph.producer.get(self.whole.get(name, name))
 
-    def __init__(self, equations: Sequence[Equal]) -> None:
-        self.root: dict[Term, Term] = {}
-        self.merges: list[tuple[Term, Term]] = []
-        for fact in equations:
-            if isinstance(fact.left, Atom) and isinstance(fact.right, Atom):
-                left, right = self.of(fact.left), self.of(fact.right)
-                if left is not right:
-                    self.root[left] = right
-            else:
-                self.merges += [(fact.left, fact.right), (fact.right, fact.left)]
+    def readers(self, name: str) -> list[Slot] | None:
+        """Where a tensor is read; None if others than nodes read it, or it holds no fractions."""
+        graph, whole = self.graph, self.whole.get(name, name)
+        inner = any(whole in names for names in graph.captured)
+        kind = graph.dtype(name) if name == whole else self._dtype(whole)
+        if whole in graph.outputs or inner or kind not in FLOATS:
+            return None
+        readers = graph.consumers.get(whole, [])
+        return [(i, slot) for i, slot in readers if slot not in graph.unread(graph.nodes[i])]
 
-    def of(self, term: Term) -> Term:
-        """The one term that stands for all that are called equal."""
-        while term in self.root:
-            term = self.root[term]
-        return term
-
-    def same(self, a: Term, b: Term) -> bool:
-        """Whether the node calls two dimensions equal."""
-        return a.size > 1 and self.of(a) is self.of(b)
-
-    def offsets(self, whole: Term, part: Term) -> list[int]:
-        """Where a dimension stands in another, which is a concatenation."""
-        found = []
-        for merged, single in self.merges:
-            if isinstance(merged, Concatenation) and self.same(single, whole):
-                starts = np.cumsum([0, *(p.size for p in merged.parts)])
-                found += [int(at) for at, p in zip(starts, merged.parts, strict=False) if self.same(p, part)]
-        return found
-
-    def alike(self, a: Term, b: Term) -> bool:
-        """Whether both dimensions are one and the same merge."""
-        ours, theirs = ([whole for whole, single in self.merges if self.same(single, side)] for side in (a, b))
-        return any(whole is other for whole in ours for other in theirs)
-
-    def regrouped(self, a: Term, b: Term) -> tuple[Sequence[Term], Sequence[Term]] | None:
-        """The factors of the two sides of an equation of products, if ``a`` is in one and ``b`` in the other."""
-        for left, right in self.merges:
-            if not any(isinstance(side, Concatenation) for side in (left, right)):
-                ours, theirs = (side.parts if isinstance(side, Product) else (side,) for side in (left, right))
-                if any(self.same(p, a) for p in ours) and any(self.same(p, b) for p in theirs):
-                    return ours, theirs
-        return None
-
-
-def _inner(factors: Sequence[Term], factor: Term, links: _Links) -> int:
-    """How many units lie between two neighbours of a factor, in row-major order."""
-    place = next(k for k, part in enumerate(factors) if links.same(part, factor))
-    return math.prod(part.size for part in factors[place + 1 :])
+    def _dtype(self, sequence: str) -> int:
+        """The type of the members of a sequence."""
+        return self.graph.shapes.lists[sequence][0][0]
 
 
 def _block(operand: Operand) -> Units:
@@ -166,44 +167,43 @@ def _block(operand: Operand) -> Units:
     return np.repeat([False, True, False], [operand.ahead.size, inside, operand.behind.size])
 
 
-Demands = dict[str, dict[Slot, Mark]]
-"""What the readers of a tensor want to be shares."""
-
-
 class _Search:
-    """Goes from one operand of a contraction up to weights, the last node first."""
+    """Goes from operands of contractions up to weights, the last node first.
 
-    def __init__(self, sharing: Sharing, i: int, operand: Operand) -> None:
-        self.sharing, self.node, self.operand = sharing, i, operand
-        self.graph = sharing.graph
-        self.axes = set(sharing.solver.leaves(operand.over))
+    Args:
+        sharing: What is known.
+        axes: The axes that are contracted.
+    """
+
+    def __init__(self, sharing: Sharing, axes: set[Atom]) -> None:
+        self.sharing, self.axes = sharing, axes
         self.tries = 0
 
-    def run(self) -> Shared | None:
-        """The constants, if all that makes the operand is linear."""
+    def run(self, operands: Sequence[tuple[int, Operand]]) -> Shared | None:
+        """The constants, if all that makes these operands of nodes is linear."""
         wanted: Demands = {}
         placed: list[Share] = []
-        for part in (self.operand, *self.operand.plus):
-            use, mark = (self.node, part.slot), (part.axis, _block(part))
-            if use in self.sharing.uses:
-                portions = self._portions(use, *mark)
-                if portions is None:
-                    return None
-                placed += portions
-            else:
-                wanted.setdefault(self.graph.tensor(use), {})[use] = mark
-        return self._go(wanted, (), tuple(placed))
+        for i, operand in operands:
+            for part in (operand, *operand.plus):
+                use, mark = (i, part.slot), Mark(part.axis, tidy({part.axis: _block(part)}))
+                if use in self.sharing.uses:
+                    portions = self._portions(use, mark)
+                    if portions is None:
+                        return None
+                    placed += portions
+                else:
+                    wanted.setdefault(self.sharing.graph.tensor(use), {})[use] = mark
+        return self._go(wanted, (), tuple(placed)) if wanted else None
 
     def _go(self, wanted: Demands, done: tuple[str, ...], placed: tuple[Share, ...]) -> Shared | None:
-        pending = [name for name in wanted if name not in done]
-        if not pending:
-            return Shared(placed, done)
-        if any(name not in self.graph.producer or name not in self.sharing.terms for name in pending):
+        makers = {name: self.sharing.maker(name) for name in wanted if name not in done}
+        if not makers:
+            return Shared(placed, done, not any(self._is_mixed(name, done) for name in done))
+        if any(i is None for i in makers.values()) or not self.sharing.terms.keys() >= makers.keys():
             return None
-        name = max(pending, key=lambda name: self.graph.producer[name])
-        mark = self._agreed(name, wanted[name])
-        i = self.graph.producer[name]
-        if mark is None or self._escapes(i, name, mark[0]):
+        name = max(makers, key=lambda name: makers[name] or 0)
+        mark, i = self._agreed(name, wanted[name]), makers[name]
+        if mark is None or i is None:
             return None
         for slots in self.sharing.linear(i):
             self.tries += 1
@@ -217,118 +217,189 @@ class _Search:
                     return found
         return None
 
+    def _is_mixed(self, name: str, done: Collection[str]) -> bool:
+        """Whether the node that makes a tensor also reads numbers that the model computes from others than these."""
+        graph = self.sharing.graph
+        read = (
+            operand for operand in graph.nodes[self.sharing.maker(name) or 0].input if operand in self.sharing.terms
+        )
+        return any(graph.dtype(operand) in FLOATS and operand not in done for operand in read)
+
     def _ask(self, i: int, name: str, mark: Mark, slots: Sequence[int], asked: Demands) -> list[Share] | None:
         """Adds what inputs of a node have to be shares to what is asked; gives the constants among them."""
         more = self._handed(i, name, mark, slots)
         shares: list[Share] = []
-        for slot, (axis, units) in (more or {}).items():
+        for slot, (operand, wanted) in (more or {}).items():
             if (i, slot) in self.sharing.uses:
-                portions = self._portions((i, slot), axis, units)
+                portions = self._portions((i, slot), wanted)
                 if portions is None:
                     return None
                 shares += portions
                 continue
-            held = asked.setdefault(self.graph.nodes[i].input[slot], {})
-            before = held.get((i, slot), (axis, units))
-            if before[0] != axis:
+            held = asked.setdefault(operand, {})
+            before = held.get((i, slot), wanted)
+            box = join([before.box, wanted.box]) if before.axis == wanted.axis else None
+            if box is None:
                 return None
-            held[i, slot] = (axis, before[1] | units)
+            held[i, slot] = Mark(wanted.axis, box)
         return None if more is None else shares
 
-    def _escapes(self, i: int, name: str, axis: int) -> bool:
-        """Whether another output of a node carries the dimension too: it would hold shares that nobody adds up."""
-        links, terms = self.sharing.between(i), self.sharing.terms
-        others = (other for other in self.graph.nodes[i].output if other and other != name)
-        return any(links.same(part, terms[name][axis]) for other in others for part in terms.get(other, ()))
-
-    def _agreed(self, name: str, wanted: Mapping[Slot, Mark]) -> Mark | None:
-        """What of a tensor becomes shares, if that suits all its readers."""
-        graph = self.graph
-        inner = any(name in names for names in graph.captured)
-        if name in graph.outputs or inner or graph.dtype(name) not in FLOATS:
-            return None
-        axis = next(iter(wanted.values()))[0]
-        if any(mark[0] != axis for mark in wanted.values()):
-            return None
-        units = np.logical_or.reduce([mark[1] for mark in wanted.values()])
-        for reader in graph.consumers.get(name, []):
-            if reader[1] in graph.unread(graph.nodes[reader[0]]):
-                continue
-            asked = wanted[reader][1] if reader in wanted else np.zeros_like(units)
-            if not np.array_equal(units & self._read(reader, axis), asked):
-                return None
-        return axis, units
-
-    def _read(self, reader: Slot, axis: int) -> Units:
-        """The units of a dimension that a node reads: a Slice takes some."""
-        i, slot = reader
-        whole = self.sharing.operand(i, slot)[axis]
-        links = self.sharing.between(i)
-        units = np.zeros(whole.size, bool)
-        for name in self.graph.nodes[i].output:
-            for part in self.sharing.terms.get(name, ()):
-                for start in links.offsets(whole, part):
-                    units[start : start + part.size] = True
-        return units if units.any() else ~units
-
-    def _handed(self, i: int, name: str, mark: Mark, slots: Sequence[int]) -> dict[int, Mark] | None:
+    def _handed(self, i: int, name: str, mark: Mark, slots: Sequence[int]) -> dict[int, tuple[str, Mark]] | None:
         """What inputs of a node have to be shares, so that its output is."""
-        found: dict[int, Mark] = {}
+        terms, found = self.sharing.terms, {}
         for slot in slots:
-            here = self._through(i, slot, self.sharing.terms[name], *mark)
-            if here is None:
+            ways = (
+                (one, dims, self._behind(i, dims, terms[name], mark)) for one, dims in self.sharing.operands(i, slot)
+            )
+            here = next(((one, dims, mark) for one, dims, mark in ways if mark is not None), None)
+            if here is None or self._escapes(i, name, *here[1:]):
                 return None
-            if here[1].any():
-                found[slot] = here
+            if all(units.any() for units in here[2].box.values()):
+                found[slot] = here[0], here[2]
         return found or None
 
-    def _through(self, i: int, slot: int, made: Terms, axis: int, units: Units) -> Mark | None:
-        """The dimension of an input that a dimension of the output comes from, and its units."""
-        links, y = self.sharing.between(i), made[axis]
-        for place, x in enumerate(self.sharing.operand(i, slot)):
+    def _escapes(self, i: int, name: str, dims: Terms, mark: Mark) -> bool:
+        """Whether another output of a node carries some of the shares too: there nobody would add them up."""
+        links, terms = self.sharing.between(i), self.sharing.terms
+        for other in self.sharing.outputs(i):
+            for axis, part in enumerate(terms[other]) if other != name else ():
+                if links.same(part, dims[mark.axis]):
+                    theirs = self._behind(i, dims, terms[other], Mark(axis, {}))
+                    if theirs is None or meet(theirs.box, mark.box) is not None:
+                        return True
+        return False
+
+    def _agreed(self, name: str, wanted: Mapping[Slot, Mark]) -> Mark | None:
+        """What of a tensor becomes shares, if that suits all its readers: as much as they let it."""
+        readers, dims = self.sharing.readers(name), self.sharing.terms[name]
+        axis = next(iter(wanted.values())).axis
+        box = join([mark.box for mark in wanted.values()])
+        if readers is None or box is None or any(mark.axis != axis for mark in wanted.values()):
+            return None
+        asked = [(self._read(dims, reader), wanted[reader].box if reader in wanted else None) for reader in readers]
+
+        def suits(box: Box) -> bool:
+            return all(alike(None if read is None else meet(box, read), given) for read, given in asked)
+
+        for dim in sorted(box.keys() - {axis}):
+            less = {place: units for place, units in box.items() if place != dim}
+            box = less if suits(less) else box
+        return Mark(axis, box) if suits(box) else None
+
+    def _read(self, dims: Terms, reader: Slot) -> Box | None:
+        """The units of an operand that a node reads: a Slice takes some."""
+        links, box = self.sharing.between(reader[0]), {}
+        if links.unread.issuperset(dim for dim in dims if dim.size > 1):
+            return None
+        for place, whole in enumerate(dims):
+            units = np.zeros(whole.size, bool)
+            units[list(links.picked.get(whole, ()))] = True
+            for made in self.sharing.outputs(reader[0]):
+                for part in self.sharing.terms[made]:
+                    for start in links.offsets(whole, part):
+                        units[start : start + part.size] = True
+            box[place] = units if units.any() else ~units
+        return tidy(box)
+
+    def _behind(self, i: int, dims: Terms, made: Terms, mark: Mark) -> Mark | None:
+        """What of an operand has to be shares, so that of an output ``mark`` is."""
+        links, box = self.sharing.between(i), {}
+        axis, seen = None, set[int]()
+        for place, x in enumerate(dims):
+            for sources, units in self._images(links, x, made, mark):
+                if axis is None or mark.axis not in sources:
+                    axis = place if mark.axis in sources else axis
+                    box[place], seen = units, seen | sources
+                    break
+            if x in links.picked:
+                box[place] = np.isin(np.arange(x.size), links.picked[x])
+        return None if axis is None or mark.box.keys() - seen else Mark(axis, tidy(box))
+
+    def _images(self, links: Links, x: Term, made: Terms, mark: Mark) -> Iterator[tuple[set[int], Units]]:
+        """The units of a dimension of an operand that marked ones of an output come from, and that's dimensions."""
+        for k, y in enumerate(made):
+            units = mark.box.get(k, np.ones(y.size, bool))
             sides = links.regrouped(x, y)
             if sides:  # equal sizes mean nothing there, positions do
-                if x.size == y.size and _inner(sides[0], x, links) == _inner(sides[1], y, links):
-                    return place, units
-                if units.all() and self._shares(x) and [sum(map(self._shares, side)) for side in sides] == [1, 1]:
-                    return place, np.ones(x.size, bool)
+                if x.size == y.size and links.inner(sides[0], x) == links.inner(sides[1], y):
+                    yield {k}, units
+                elif k == mark.axis and self._merges(x, sides):
+                    merged = self._merged(links, x, sides, made, mark)
+                    if merged is not None or units.all():
+                        yield merged or ({k}, np.ones(x.size, bool))
                 continue
             if links.same(x, y):
-                return place, units
+                yield {k}, units
+                continue
             taken, joined = links.offsets(x, y), links.offsets(y, x)
             if len(taken) == 1:
                 grown = np.zeros(x.size, bool)
                 grown[taken[0] : taken[0] + y.size] = units
-                return place, grown
-            if len(joined) == 1:
-                return place, units[joined[0] : joined[0] + x.size]
-            if units.all() and links.alike(x, y):  # the node mixes units of one axis, such as the halves of a rotation
-                return place, np.ones(x.size, bool)
-        return None
+                yield {k}, grown
+            elif len(joined) == 1:
+                yield {k}, units[joined[0] : joined[0] + x.size]
+            elif k == mark.axis and units.all() and links.alike(x, y):
+                yield {k}, np.ones(x.size, bool)  # the node mixes units of one axis, such as the halves of a rotation
+
+    def _merges(self, x: Term, sides: Sequence[Sequence[Term]]) -> bool:
+        """Whether the contracted axis is in one factor of either side of an equation, here in ``x``."""
+        return self._shares(x) and [sum(map(self._shares, side)) for side in sides] == [1, 1]
+
+    def _merged(
+        self, links: Links, x: Term, sides: Sequence[Sequence[Term]], made: Terms, mark: Mark
+    ) -> tuple[set[int], Units] | None:
+        """The units of a dimension that several of an output are merged in, if it is made of whole ones."""
+        low = links.inner(sides[0], x)
+        inner, units, sources = 1, np.ones(1, bool), set[int]()
+        for factor in reversed(sides[1]):
+            outer = inner * factor.size
+            if inner >= low and outer <= low * x.size:
+                k = next((k for k, dim in enumerate(made) if links.same(dim, factor)), None)
+                if k is None:
+                    return None
+                units = np.logical_and.outer(mark.box.get(k, np.ones(factor.size, bool)), units).ravel()
+                sources.add(k)
+            elif outer > low and inner < low * x.size:
+                return None
+            inner = outer
+        return sources, units
 
     def _shares(self, term: Term) -> bool:
         return not self.axes.isdisjoint(self.sharing.solver.leaves(term))
 
-    def _portions(self, use: Slot, axis: int, units: Units) -> list[Share] | None:
+    def _portions(self, use: Slot, mark: Mark) -> list[Share] | None:
         """The blocks of a constant's dimension that become shares, if these are blocks of its term."""
-        term = self.sharing.solver.resolve(self.sharing.uses[use][axis])
-        if units.all() and (self.axes.issuperset(self.sharing.solver.leaves(term)) or isinstance(term, Product)):
-            return self._factor(use, axis, term, EMPTY, EMPTY)
-        if not isinstance(term, Concatenation):
+        dims = self.sharing.uses[use]
+        alone, read = {k: units for k, units in mark.box.items() if k == mark.axis}, self._read(dims, use)
+        if read is None or not alike(meet(alone, read), mark.box):
             return None
+        whole = dims[mark.axis]
+        units, term = mark.box.get(mark.axis, np.ones(whole.size, bool)), self.sharing.solver.resolve(whole)
+        if units.all() and (self.axes.issuperset(self.sharing.solver.leaves(term)) or isinstance(term, Product)):
+            return self._factor(use, mark.axis, term, EMPTY, EMPTY)
+        parts = self._blocks(term)
         found: list[Share] = []
-        starts = np.cumsum([0, *(part.size for part in term.parts)])
-        for k, part in enumerate(term.parts):
+        starts = np.cumsum([0, *(part.size for part in parts)])
+        for k, part in enumerate(parts):
             here = units[starts[k] : starts[k + 1]]
             if here.any() and not here.all():
                 return None
             if here.any() and self._shares(part):
-                ahead, behind = (concatenation(*parts) for parts in (term.parts[:k], term.parts[k + 1 :]))
-                portion = self._factor(use, axis, self.sharing.solver.resolve(part), ahead, behind)
+                ahead, behind = concatenation(*parts[:k]), concatenation(*parts[k + 1 :])
+                portion = self._factor(use, mark.axis, self.sharing.solver.resolve(part), ahead, behind)
                 if portion is None:
                     return None
                 found += portion
-        return found
+        return found or None
+
+    def _blocks(self, term: Term) -> Sequence[Term]:
+        """The blocks that a dimension is a concatenation of; those that a position is picked of have a fixed number."""
+        if isinstance(term, Product):
+            first, *inner = term.parts
+            outer = [UNIT] * first.size if first in self.sharing.picked else [first]
+            outer = list(first.parts) if isinstance(first, Concatenation) else outer
+            return [product(part, *inner) for part in outer]
+        return term.parts if isinstance(term, Concatenation) else [term]
 
     def _factor(self, use: Slot, axis: int, term: Term, ahead: Term, behind: Term) -> list[Share] | None:
         """The factors of a block that are contracted, which have to be neighbours."""

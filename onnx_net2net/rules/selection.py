@@ -34,7 +34,9 @@ def gather(node: Node) -> list[Fact]:
     axis = node.axis("axis", 0, len(x))
     kept = [*x[:axis], *indices, *x[axis + 1 :]]
     pairs = [Equal(a, b) for a, b in zip(kept, y, strict=True)]
-    return [*pairs, Pin(x[axis], INDEXED)]
+    picked = node.value(1) if 1 in node.constants else None
+    read = () if picked is None else tuple(sorted({int(k) % max(1, x[axis].size) for k in picked.ravel()}))
+    return [*pairs, Pin(x[axis], INDEXED, read)]
 
 
 @rule("GatherElements", since=11, notation="X[..., !d_axis, ...] indices[..., e, ...] -> Y[..., e, ...]")

@@ -5,9 +5,9 @@ from onnx_net2net.algebra.filler import Form, Monomial, form
 from onnx_net2net.rules._registry import states
 
 LINEAR = """
-    AveragePool Cast CumSum DepthToSpace Dropout Expand Flatten Gather GatherElements GatherND GlobalAveragePool
-    Identity Neg ReduceMean ReduceSum Reshape ReverseSequence Slice SpaceToDepth Split Squeeze Tile Transpose Trilu
-    Unsqueeze
+    AveragePool Cast CastLike CumSum DepthToSpace Dropout Expand Flatten Gather GatherElements GatherND
+    GlobalAveragePool Identity Neg ReduceMean ReduceSum Reshape ReverseSequence Slice SpaceToDepth Split Squeeze Tile
+    Transpose Trilu Unsqueeze
 """.split()
 FORMS = {
     "0 + 1": ["Add"],

@@ -12,7 +12,7 @@ MICROSOFT = """
     BiasGelu FastGelu Gelu QuickGelu
 """.split()
 ZERO_AT_ZERO = """
-    Abs Asin Asinh Atan AveragePool Cast Ceil Celu DepthToSpace Div Dropout Elu Erf Expand Flatten Floor Gelu
+    Abs Asin Asinh Atan AveragePool Cast CastLike Ceil Celu DepthToSpace Div Dropout Elu Erf Expand Flatten Floor Gelu
     GlobalAveragePool GlobalMaxPool HardSwish Identity LeakyRelu MaxPool Mish Neg PRelu ReduceMax ReduceMean ReduceMin
     ReduceSum Relu Reshape Round Selu Sign Sin Sinh Slice Softsign SpaceToDepth Split Sqrt Squeeze Swish Tan Tanh
     Tile Transpose Unsqueeze
@@ -25,7 +25,8 @@ ZERO_OF_ZEROS = """
 """.split()
 
 LINEAR = """
-    Div Dropout Expand Flatten Gather Identity Neg Reshape Slice Split Squeeze Transpose Unsqueeze
+    Div Dropout Expand Flatten Gather GatherND Identity Neg Reshape SequenceAt Slice Split SplitToSequence Squeeze
+    Transpose Unsqueeze
 """.split()
 LINEAR_IN_ALL = """
     Add Concat Sub Sum
@@ -69,7 +70,7 @@ states(*MICROSOFT, domain="com.microsoft", elementwise=True, activation="whole")
 states(*ACTIVATIONS, activation="whole")
 states("Erf", "Exp", activation="part")
 states("Add", "Sum", sums=True)
-states("Cast", "Dropout", "Identity", keeps=True)
+states("Cast", "CastLike", "Dropout", "Identity", keeps=True)
 states(*ZERO_AT_ZERO, vanishes=lambda node: [(0,)])
 states(*ZERO_WITH_SCALE_AND_SHIFT, vanishes=lambda node: [(1, 2)])
 states(*ZERO_OF_ZEROS, vanishes=every_input)
@@ -81,7 +82,7 @@ states("RMSNormalization", "SimplifiedLayerNormalization", vanishes=lambda node:
 states("ThresholdedRelu", vanishes=lambda node: [(0,)])
 states("Where", vanishes=lambda node: [(1, 2)])
 states(*LINEAR, linear=lambda node: [(0,)])
-states("Cast", linear=lambda node: [(0,)])  # between floating point types; nothing else has a factor
+states("Cast", "CastLike", linear=lambda node: [(0,)])  # between floating point types; nothing else has a factor
 states(*LINEAR_IN_ALL, linear=every_input)
 states("Conv", "Gemm", linear=weight_and_bias)
 states("RMSNormalization", "SimplifiedLayerNormalization", linear=lambda node: [(1,)])
