@@ -193,12 +193,12 @@ class _Search:
                     placed += portions
                 else:
                     wanted.setdefault(self.sharing.graph.tensor(use), {})[use] = mark
-        return self._go(wanted, (), tuple(placed)) if wanted else None
+        return self._go(wanted, (), tuple(placed))
 
     def _go(self, wanted: Demands, done: tuple[str, ...], placed: tuple[Share, ...]) -> Shared | None:
         makers = {name: self.sharing.maker(name) for name in wanted if name not in done}
         if not makers:
-            return Shared(placed, done, not any(self._is_mixed(name, done) for name in done))
+            return Shared(placed, done, bool(done) and not any(self._is_mixed(name, done) for name in done))
         if any(i is None for i in makers.values()) or not self.sharing.terms.keys() >= makers.keys():
             return None
         name = max(makers, key=lambda name: makers[name] or 0)

@@ -12,10 +12,10 @@ MICROSOFT = """
     BiasGelu FastGelu Gelu QuickGelu
 """.split()
 ZERO_AT_ZERO = """
-    Abs Asin Asinh Atan AveragePool Cast CastLike Ceil Celu DepthToSpace Div Dropout Elu Erf Expand Flatten Floor Gelu
-    GlobalAveragePool GlobalMaxPool HardSwish Identity LeakyRelu MaxPool Mish Neg PRelu ReduceMax ReduceMean ReduceMin
-    ReduceSum Relu Reshape Round Selu Sign Sin Sinh Slice Softsign SpaceToDepth Split Sqrt Squeeze Swish Tan Tanh
-    Tile Transpose Unsqueeze
+    Abs Asin Asinh Atan AveragePool Cast CastLike Ceil Celu DepthToSpace Div Dropout Elu Erf Expand Flatten Floor
+    Gather GatherND Gelu GlobalAveragePool GlobalMaxPool HardSwish Identity LeakyRelu MaxPool Mish Neg PRelu
+    ReduceMax ReduceMean ReduceMin ReduceSum Relu Reshape Round Selu Sign Sin Sinh Slice Softsign SpaceToDepth Split
+    Sqrt Squeeze Swish Tan Tanh Tile Transpose Unsqueeze
 """.split()
 ZERO_WITH_SCALE_AND_SHIFT = """
     BatchNormalization Conv ConvTranspose GroupNormalization InstanceNormalization LayerNormalization
