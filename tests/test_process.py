@@ -21,7 +21,7 @@ from onnx_net2net import MissingError, ModelError, UsageError, verify, widen
 from onnx_net2net.checking import process
 from onnx_net2net.checking.process import Child
 from onnx_net2net.cli import cli
-from tests.law import parse
+from tests.law import fill, parse
 from tests.test_verify import bfloat16, edit, network
 
 ROOT = Path(__file__).parents[1]
@@ -33,6 +33,9 @@ OVERFLOW = """(int64[3] x) => (int64[3] y) {
 ENDLESS = """(float[3] x) => (float[3] y) {
     n = Constant<value = int64 {9000000000000}>()  c = Constant<value = bool {1}>()
     y = Loop(n, c, x) <body = b (int64 i, bool c1, float[3] a) => (bool c2, float[3] b) { c2 = Identity(c1) b = Neg(a) }>
+}"""
+FUSED = """(float16[N,4,6] x) => (float16[4,N,8] y) <float16[6,5] w, float16[5,8] v> {
+    t = Transpose<perm = [1,0,2]>(x)  h = MatMul(t, w)  y = MatMul(h, v)
 }"""
 LARGE = """(float[3] x) => (float y) {
     s = Constant<value = int64[1] {1000000000}>()  k = ReduceSum(x)  c = Expand(k, s)  y = ReduceSum<keepdims = 0>(c)
@@ -271,3 +274,9 @@ def test_inputs_of_every_kind_cross_the_pipe() -> None:
     feed = {"x": np.asfortranarray(np.random.default_rng(0).standard_normal((2, 3)).astype(np.float32))}
     feed["c"] = np.array([True, False, True])
     assert verify(model, model, inputs=feed, isolate=True)
+
+
+def test_float16_that_onnxruntime_cannot_lay_out_runs() -> None:
+    made = widen(fill(parse(FUSED), low=-1, high=1), factor=2)
+    verdict = made.verify(isolate=True)
+    assert verdict, verdict.reason

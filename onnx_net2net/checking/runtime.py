@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePath
 from typing import Any, NoReturn, Protocol
 
-from onnx import GraphProto, ModelProto, ValueInfoProto
+from onnx import GraphProto, ModelProto, TensorProto, ValueInfoProto
 
 from onnx_net2net.checking.inputs import Array, Feeds
 from onnx_net2net.checking.session import Job, Reply, answer
@@ -176,7 +176,9 @@ def ask(
 ) -> Reply:
     """The reply of a job that went well; see `session.answer`. Raises what `run_source` raises."""
     options = [(name, {"use_tf32": str(int(tf32))}) if name == PROVIDERS["cuda"] else name for name in providers]
-    where = {"source": bytes(source), "rooted": True} if isinstance(source, Rooted) else {"source": source}
+    where: dict[str, Any] = {"source": bytes(source) if isinstance(source, bytes) else source}
+    where |= {"rooted": True} if isinstance(source, Rooted) else {}
+    where |= {"layouts": False} if isinstance(source, (Half, RootedHalf)) else {}
     job = {**where, "names": list(names), "feeds": list(feeds), "providers": options}
     reply = runner.ask({"optimise": True, **job, **more}, who)
     if "error" in reply:
@@ -229,6 +231,18 @@ class Rooted(bytes):
     """A model that names files by their path below the root: `session.root` says so to onnxruntime."""
 
 
+class Half(bytes):
+    """A model with float16: onnxruntime 1.31 crashes when it looks for layouts that suit its fused matrix products."""
+
+
+class RootedHalf(Rooted):
+    """Both."""
+
+
+KINDS = {(False, False): bytes, (True, False): Rooted, (False, True): Half, (True, True): RootedHalf}
+"""What a source is, by whether it names files and whether it has float16."""
+
+
 @contextlib.contextmanager
 def settled(model: Model | LazyModel) -> Iterator[ModelProto]:
     """A model that onnxruntime can run: weights that are still to be computed go to a temporary file."""
@@ -253,12 +267,18 @@ def as_source(model: AnyModel) -> Iterator[bytes | str]:
         return
     if not is_large(model):
         external = any(is_external(weight) for weight in model.graph.initializer)
-        yield Rooted(_within_root(model).SerializeToString()) if external else model.SerializeToString()
+        kind = KINDS[external, _has_float16(model)]
+        yield kind((_within_root(model) if external else model).SerializeToString())
         return
     with tempfile.TemporaryDirectory(prefix="onnx_net2net.") as folder:
         path = Path(folder) / "model.onnx"
         save(model, path)
         yield str(path)
+
+
+def _has_float16(model: ModelProto) -> bool:
+    values = (value.type.tensor_type.elem_type for value in (*model.graph.input, *model.graph.output))
+    return TensorProto.FLOAT16 in {*values, *(weight.data_type for weight in model.graph.initializer)}
 
 
 def _within_root(model: ModelProto) -> ModelProto:

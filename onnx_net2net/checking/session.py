@@ -18,9 +18,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 Job = dict[str, Any]
-"""source, names, feeds, providers, optimise; rooted: whether source names files by their path below the root; threads:
-how many work on one node (None: one for each core); trace: whether to say where nodes ran; alone: whether to try it
-without any other provider first."""
+"""source, names, feeds, providers, optimise; rooted: whether source names files by their path below the root; layouts:
+whether optimisations may change layouts; threads: how many work on one node (None: one for each core); trace: whether
+to say where nodes ran; alone: whether to try it without any other provider first."""
 Reply = dict[str, Any]
 """values: outputs by sample, then by name; providers; if traced placed: (provider, operator, node), and alone: whether
 it went without any other provider; or error: its kind and its text."""
@@ -65,7 +65,8 @@ def _start(runtime: Any, job: Mapping[str, Any], folder: str | None, *settings: 
     options = runtime.SessionOptions()
     options.log_severity_level = 4
     level = runtime.GraphOptimizationLevel
-    options.graph_optimization_level = level.ORT_ENABLE_ALL if job["optimise"] else level.ORT_DISABLE_ALL
+    full = level.ORT_ENABLE_ALL if job.get("layouts", True) else level.ORT_ENABLE_EXTENDED
+    options.graph_optimization_level = full if job["optimise"] else level.ORT_DISABLE_ALL
     if folder and hasattr(runtime.InferenceSession, "get_provider_graph_assignment_info"):
         settings = (*settings, RECORD)
     elif folder:
