@@ -13,7 +13,7 @@ import platform
 import re
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from datetime import date
@@ -31,6 +31,7 @@ from onnx import ModelProto, TensorProto, numpy_helper
 
 from onnx_net2net import Expansion, deepen, growing, widen
 from onnx_net2net.checking import permuted, runs
+from onnx_net2net.checking.crossing import Crossing
 from onnx_net2net.checking.permuted import permutations
 from onnx_net2net.checking.runs import SHUFFLED
 from onnx_net2net.checking.tolerance import FACTOR
@@ -46,6 +47,7 @@ FAMILIES = """
     attention bert convnext encoder gemma gpt2 gpt2_cache gru_tagger llama llama_cache lstm_tagger mamba mixer mixtral
     qwen3 segformer swin t5 vit whisper
 """.split()
+Permuted = tuple[AnyModel, Crossing]
 COLUMNS = (*MEANINGS, "others", "blocks")
 PAGE = Path(__file__).parents[1] / "docs" / "transformers.md"
 SAMPLES = 8
@@ -56,7 +58,8 @@ Each group of axes that `inspect` names is widened alone, in the exports of mode
 half as much again and one more, which is no whole multiple. A cell has the errors of both: the largest error of an
 output over what another order of the teacher's own units, or graph optimisations, change in it, which counts as no less
 than the type's epsilon. About one is as exact as rounding allows; what is refused is above 10. `others` are all other
-axes that can grow, together (x2 and x1.5); `blocks` is a copy of every residual block, inserted behind it.
+axes that can grow, together (x2 and x1.5); `blocks` is a copy of every residual block, inserted behind it. Caches grow
+along (`--allow-io-change`).
 
 An empty cell: the model has no such group. *pinned* and *multiples* (whole ones only): the reasons are below the
 tables. *loud*: correct within the teacher's own rounding, but that is more than verification allows for any model.
@@ -137,29 +140,34 @@ def fill(job: tuple[str, bool]) -> Row:
     row = Row(*job)
     teacher = halved(export(row.name)) if row.half else export(row.name)
     attempt = partial(_attempt, half=row.half)
-    known = groups(_infer(teacher.SerializeToString()))
+    known = groups(_infer(teacher, allow=True))
+    grow = partial(widen, teacher, allow_io_change=True)  # caches
     for group in known:
-        makes = [partial(widen, teacher, widths={group.name: wide}) for wide in ("x2", f"+{odd(group)}")]
+        makes = [partial(grow, widths={group.name: wide}) for wide in ("x2", f"+{odd(group)}")]
         _put(row, group.name, map(attempt, makes))
     named = [info.axis.name for group in known for info in group.axes]
-    makes = [partial(widen, teacher, factor=factor, skip=named) for factor in (2, 1.5)]
+    makes = [partial(grow, factor=factor, skip=named) for factor in (2, 1.5)]
     _put(row, "others", map(attempt, makes))
     _put(row, "blocks", map(attempt, [partial(deepen, teacher, block="every")]))
     return row
 
 
-@lru_cache(maxsize=2)
-def _infer(model: bytes) -> AxisMap:
-    return infer(ModelProto.FromString(model))
+@lru_cache(maxsize=4)
+def _found(model: bytes, allow: bool | tuple[str, ...]) -> AxisMap:
+    return infer(ModelProto.FromString(model), allow=allow)
+
+
+def _infer(model: ModelProto, *, allow: bool | Sequence[str] = False) -> AxisMap:
+    return _found(model.SerializeToString(), allow if isinstance(allow, bool) else tuple(allow))
 
 
 @lru_cache(maxsize=4)
-def _permuted(model: bytes) -> tuple[list[AnyModel], Iterator[AnyModel]]:
-    return [], permutations(ModelProto.FromString(model))
+def _permuted(model: bytes, borders: tuple[str, ...]) -> tuple[list[Permuted], Iterator[Permuted]]:
+    return [], permutations(ModelProto.FromString(model), borders)
 
 
-def _permutations(model: ModelProto) -> Iterator[AnyModel]:
-    made, more = _permuted(model.SerializeToString())
+def _permutations(model: ModelProto, borders: Iterable[str] = ()) -> Iterator[Permuted]:
+    made, more = _permuted(model.SerializeToString(), tuple(sorted(borders)))
     for i in count():
         made += islice(more, i == len(made))
         if i == len(made):
@@ -169,7 +177,7 @@ def _permutations(model: ModelProto) -> Iterator[AnyModel]:
 
 def share_work() -> None:
     """Lets one analysis, and the same permuted teachers, do for all cells of a row; they come out the same anyway."""
-    growing.infer = permuted.infer = lambda model: _infer(model.SerializeToString())  # type: ignore[attr-defined]
+    growing.infer = permuted.infer = _infer  # type: ignore[attr-defined]
     runs.permutations = _permutations  # type: ignore[attr-defined]
 
 
@@ -216,8 +224,13 @@ def _noise(output: OutputVerdict, kind: type[np.floating]) -> float:
 
 
 def _shortened(reason: str) -> str:
-    """A reason without names of nodes, tensors and axes, which differ between exporters."""
-    return re.sub(r" ?'[^']*'", "", re.sub(r"^Axis '?[^ ]*'? \([^)]*\): |; ask for.*|; inspect.*", "", reason))
+    """A reason without names and numbers, which differ between exporters."""
+    for part in (
+        r"^axis \(\S+\): ", r" ?'[^']*'", r"it cannot become \d+ wide, ", r", so \S+ \(\d+\) needs a whole [^;]*",
+        r"^\w+ cannot grow, ", r" \(and \d+ more\)", r"; (ask for|inspect) .*",
+    ):  # fmt: skip
+        reason = re.sub(part, "", reason)
+    return reason
 
 
 def halved(model: ModelProto) -> ModelProto:

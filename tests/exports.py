@@ -20,8 +20,15 @@ FOLDER = Path(__file__).parents[1] / "models" / "exports"
 TABLE = FOLDER / "axes.json"
 EXPORTS = sorted(path.stem for path in FOLDER.glob("*.onnx"))
 DIMS = {
-    **{"batch": 3, "tokens": 7, "past": 4, "past + tokens": 11, "s64": 11},
-    **{"batch_size": 3, "sequence_length": 7, "past_sequence_length": 4, "past_sequence_length + sequence_length": 11},
+    "batch": 3,
+    "tokens": 7,
+    "past": 4,
+    "past + tokens": 11,
+    "s64": 11,
+    "batch_size": 3,
+    "sequence_length": 7,
+    "past_sequence_length": 4,
+    "past_sequence_length + sequence_length": 11,
 }
 """Sizes of dynamic dimensions; other names get 2. PyTorch calls the sum of past and tokens s64."""
 CACHES = [name for name in EXPORTS if "_cache" in name]
