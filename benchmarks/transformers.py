@@ -108,7 +108,7 @@ def main() -> int:
         PAGE.write_text(found, encoding="utf-8")
     else:
         print(found)
-    return int("refused" in found)
+    return int(any("refused" in cell for row in rows for cell in row.cells.values()))
 
 
 def page(rows: Iterable[Row], minutes: float) -> str:
