@@ -212,7 +212,7 @@ def test_tied_weights_stay_tied(row: str, width: int) -> None:
     assert [item.value for item in made.plan.inserted if item.kind == "scale"] == [1 / (width // D)] * (width >= 2 * D)
 
 
-@pytest.mark.parametrize("row", TIED.keys() - {"RMS"})
+@pytest.mark.parametrize("row", [row for row in TIED if row != "RMS"])
 def test_tied_weights_in_half_precision(row: str) -> None:
     made = widen(tied_model(row, np.float16), widths={AXIS: 3 * D + 2}, tied="keep", allow_nodes=True, seed=2)
     verdict = made.verify()

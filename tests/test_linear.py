@@ -6,21 +6,22 @@ import numpy as np
 import pytest
 from onnx import numpy_helper
 
-from onnx_net2net.algebra.facts import Operand
+from onnx_net2net.algebra.box import tidy
 from onnx_net2net.inference.graph import Graph
 from onnx_net2net.inference.infer import _Inference
-from onnx_net2net.inference.share import Sharing, _Search
+from onnx_net2net.inference.share import Mark, Sharing, _Search
 from tests.cases import CASES
 from tests.law import Case, Feeds, draw, run, run_reference
 from tests.test_heads import changed
 
 
-def marked(case: Case) -> list[tuple[str, int, np.ndarray, dict[str, tuple[int, np.ndarray]]]]:
-    """(output, axis, units, what inputs take the factor along which axis) for every way through a single node."""
+def marked(case: Case) -> list[tuple[str, Mark, dict[str, Mark]]]:
+    """(output, what of it has a factor, what of the inputs takes it) for every way through a single node."""
     inference = _Inference(Graph(case.model), borders=False)
     inference.run()
     graph = inference.graph
-    sharing = Sharing(graph, inference.solver, inference.terms, inference.uses, inference.facts, inference._seen)
+    known = (inference.solver, inference.terms, inference.lists, inference.uses, inference.facts, inference._seen)
+    sharing = Sharing(graph, *known)
     rng = np.random.default_rng(0)
     found = []
     for name, i in graph.producer.items():
@@ -28,12 +29,12 @@ def marked(case: Case) -> list[tuple[str, int, np.ndarray, dict[str, tuple[int, 
             continue
         for axis, term in enumerate(inference.terms.get(name, ())):
             for slots in sharing.linear(i) if term.size > 1 else ():
-                search = _Search(sharing, (i, 0), Operand(0, axis, term))
+                search = _Search(sharing, set(inference.solver.leaves(term)))
                 for units in (np.ones(term.size, bool), rng.permutation(np.arange(term.size) % 2 > 0)):
-                    handed = search._handed(i, name, (axis, units), slots)
+                    mark = Mark(axis, tidy({axis: units}))
+                    handed = search._handed(i, name, mark, slots)
                     if handed is not None:
-                        inputs = {graph.nodes[i].input[slot]: mark for slot, mark in handed.items()}
-                        found.append((name, axis, units, inputs))
+                        found.append((name, mark, dict(handed.values())))
     return found
 
 
@@ -44,10 +45,12 @@ BROADCAST = [
 LINEAR = [case for case in (*CASES, *BROADCAST) if marked(case)]
 
 
-def times(value: np.ndarray, axis: int, units: np.ndarray) -> np.ndarray:
-    """Half of some units."""
-    factor = np.where(units, 0.5, 1.0).reshape([-1 if i == axis else 1 for i in range(value.ndim)])
-    return (value * factor).astype(value.dtype)
+def times(value: np.ndarray, mark: Mark) -> np.ndarray:
+    """Half of what is marked."""
+    inside = np.ix_(*(mark.box.get(i, np.ones(size, bool)) for i, size in enumerate(value.shape)))
+    result = value.copy()
+    result[inside] = (value[inside] * 0.5).astype(value.dtype)
+    return result
 
 
 @pytest.mark.parametrize("case", LINEAR, ids=lambda case: case.name)
@@ -57,14 +60,14 @@ def test_factors_pass(case: Case) -> None:
     rng = np.random.default_rng(2)
     feeds: Feeds = {value.name: draw(value, rng, case.low, case.high) for value in Graph(model).inputs}
     stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
-    for name, axis, units, inputs in marked(case):
-        wanted = times(compute(model, feeds, [name])[name], axis, units)
+    for name, mark, inputs in marked(case):
+        wanted = times(compute(model, feeds, [name])[name], mark)
         student, given = model, dict(feeds)
-        for tensor, mark in inputs.items():
+        for tensor, taken in inputs.items():
             if tensor in given:
-                given[tensor] = times(given[tensor], *mark)
+                given[tensor] = times(given[tensor], taken)
             else:
-                student = changed(student, tensor, times(stored[tensor], *mark))
+                student = changed(student, tensor, times(stored[tensor], taken))
         got = compute(student, given, [name])[name]
         np.testing.assert_allclose(got, wanted, rtol=0, atol=1e-5 * max(1.0, float(np.abs(wanted).max())))
 
