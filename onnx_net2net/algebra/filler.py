@@ -45,6 +45,16 @@ def form(text: str) -> Form:
     return tuple(monomials)
 
 
+def linear_in(shape: Form | None) -> list[tuple[int, ...]]:
+    """Sets of input slots in which a form is linear: each monomial has one of them, once."""
+    sets = []
+    for chosen in itertools.product(*([slot for slot, _ in monomial.degrees] for monomial in shape or ())):
+        slots = set(chosen)
+        if all([d for slot, d in monomial.degrees if slot in slots] == [1] for monomial in shape or ()):
+            sets.append(tuple(sorted(slots)))
+    return [slots for slots in dict.fromkeys(sets) if slots]
+
+
 @dataclass(frozen=True, slots=True)
 class Fill:
     """What the filler of an operator's first input may hold under statistics, and what becomes of them.

@@ -120,7 +120,7 @@ class Sharing:
         """Sets of slots in which a node is linear; constants last, for they may be tables of a rotation."""
         node = self.graph.nodes[i]
         rule = rules.find(node.op_type, node.domain, self.graph.opset(node.domain))
-        sets = rule.linear(self.view(i)) if rule is not None else []
+        sets = [] if rule is None else rule.factors(self.view(i))
         given = [tuple(slot for slot in slots if node.input[slot]) for slots in sets]
         return sorted(given, key=lambda slots: any((i, slot) in self.uses for slot in slots))
 

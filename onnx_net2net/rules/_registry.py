@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from onnx_net2net.algebra.facts import Fact, Node, Pin, terms_of
-from onnx_net2net.algebra.filler import Form
+from onnx_net2net.algebra.filler import Form, linear_in
 from onnx_net2net.algebra.spec import parse
 from onnx_net2net.algebra.unify import Atom
 
@@ -118,7 +118,7 @@ class Rule:
         adds: Input slots that it adds before it does something else with the sum.
         keeps: Whether the first output has the elements of input 0, but for their type.
         linear: For a node, sets of input slots in which its outputs are linear: a factor on all slots of a set that
-            varies along an axis which they carry to an output is a factor on that output.
+            varies along an axis which they carry to an output is a factor on that output; by default as the form says.
         cost: From the shapes of inputs and outputs to the multiply-accumulates of a node, for operators that have some.
         vanishes: For a node, sets of input slots, the one to prefer first: with zeros in all slots of a set, and
             finite numbers in the others, the first output is zero.
@@ -148,9 +148,13 @@ class Rule:
     keeps: bool = False
     vanishes: Vanishes = nowhere
     form: Shapes = shapeless
-    linear: Linear = nowhere
+    linear: Linear | None = None
     cost: Cost | None = None
     indexes: Indices = no_index
+
+    def factors(self, node: Node) -> list[tuple[int, ...]]:
+        """Sets of input slots in which a node is linear."""
+        return self.linear(node) if self.linear is not None else linear_in(self.form(node))
 
 
 _RULES: dict[tuple[str, str], list[Rule]] = {}

@@ -1,7 +1,7 @@
-"""What operators do to values: activations, sums, what is zero at zero, and what is linear."""
+"""What operators do to values: activations, sums, and what is zero at zero."""
 
 from onnx_net2net.algebra.facts import Node
-from onnx_net2net.rules._registry import states
+from onnx_net2net.rules._registry import nowhere, states
 from onnx_net2net.rules.elementwise import IDEMPOTENT, UNARY, VARIADIC
 
 ACTIVATIONS = """
@@ -24,29 +24,10 @@ ZERO_OF_ZEROS = """
     Add Concat Max Mean Min Sub Sum
 """.split()
 
-LINEAR = """
-    Div Dropout Expand Flatten Gather GatherND Identity Neg Reshape SequenceAt Slice Split SplitToSequence Squeeze
-    Transpose Unsqueeze
-""".split()
-LINEAR_IN_ALL = """
-    Add Concat Sub Sum
-""".split()
-"""What is linear in all inputs together."""
-
 
 def every_input(node: Node) -> list[tuple[int, ...]]:
-    """Zero if all inputs are; linear in all of them together."""
+    """Zero if all inputs are."""
     return [tuple(range(len(node.inputs)))]
-
-
-def any_operand(node: Node) -> list[tuple[int, ...]]:
-    """Linear in each input by itself."""
-    return [(slot,) for slot in range(len(node.inputs))]
-
-
-def weight_and_bias(node: Node) -> list[tuple[int, ...]]:
-    """Linear in the weight with its bias, and in the input with the bias."""
-    return [(1, 2), (0, 2)] if node.has(2) else [(1,), (0,)]
 
 
 def either_factor(node: Node) -> list[tuple[int, ...]]:
@@ -81,12 +62,5 @@ states("Mul", vanishes=either_factor)
 states("RMSNormalization", "SimplifiedLayerNormalization", vanishes=lambda node: [(1,)])
 states("ThresholdedRelu", vanishes=lambda node: [(0,)])
 states("Where", vanishes=lambda node: [(1, 2)])
-states(*LINEAR, linear=lambda node: [(0,)])
-states("Cast", "CastLike", linear=lambda node: [(0,)])  # between floating point types; nothing else has a factor
-states(*LINEAR_IN_ALL, linear=every_input)
-states("Conv", "Gemm", linear=weight_and_bias)
-states("RMSNormalization", "SimplifiedLayerNormalization", linear=lambda node: [(1,)])
-states("LayerNormalization", linear=lambda node: [(1, 2) if node.has(2) else (1,)])
-states("FusedMatMul", "TransposeMatMul", domain="com.microsoft", linear=lambda node: [(0,), (1,)])
-states("Einsum", "MatMul", "Mul", linear=any_operand)
-states("Where", linear=lambda node: [(1, 2)])
+states("SequenceAt", "SplitToSequence", linear=lambda node: [(0,)])
+states("CumSum", "ReverseSequence", linear=nowhere)  # along an axis that they call the same, elements move
