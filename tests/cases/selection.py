@@ -50,6 +50,11 @@ SELECTION = [
         "x[a, !, c] i[a, d, 1] -> y[a, d, c]",
     ),
     Case(
+        "GatherND at places that are known",
+        "(float[6,6,4] x) => (float[3,4] y) <int64[3,2] i = {0, 5, 2, 2, -1, 1}> { y = GatherND(x, i) }",
+        "x[!, !, c] -> y[d, c]",
+    ),
+    Case(
         "OneHot",
         "(int64[2,3] i) => (float[2,3,5] y) <int64 d = {5}, float[2] v = {-0.3, 0.8}> { y = OneHot(i, d, v) }",
         "i[a, b] v[!] -> y[a, b, !]",
