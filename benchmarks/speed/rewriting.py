@@ -27,8 +27,8 @@ def rewriting(folder: Path, runs: int, gigabytes: float = 4) -> Iterator[Row]:
     teacher, student = stack(folder, layers), folder / "wide.onnx"
     peaks: list[int] = []
 
-    def widening() -> float:
-        took = _widen(teacher, student)
+    def widening(threads: int = 1) -> float:
+        took = _widen(teacher, student, threads)
         peaks.append(took.peak)
         return took.seconds
 
@@ -36,9 +36,10 @@ def rewriting(folder: Path, runs: int, gigabytes: float = 4) -> Iterator[Row]:
     _fresh(student, widening)
     sizes[1] = _bytes(student)
     written = folder / "wide.onnx.data"
-    took, plain, kept, read, gather = by_turns(
+    took, two, plain, kept, read, gather = by_turns(
         runs,
         partial(_fresh, student, widening),
+        partial(_fresh, student, partial(widening, 2)),
         partial(_fresh, student, partial(_write, written, sizes[1])),
         partial(_fresh, student, partial(_write, written, sizes[1], kept=True)),
         partial(_read, Path(f"{teacher}.data")),
@@ -51,6 +52,7 @@ def rewriting(folder: Path, runs: int, gigabytes: float = 4) -> Iterator[Row]:
     yield Row(SECTION, name, took, "s", 4, took / plain, f"plain write of the student's bytes ({plain:.2f} s)")
     parts = f"read {read:.2f} + gather {gather:.2f} + write {kept:.2f} s, kept by the disk (fsync) as the student is"
     yield Row(SECTION, name, took, "s", 1.5, took / floor, parts)
+    yield Row(SECTION, f"{name}, two threads", two, "s", beside=parts, ratio=two / floor)
     base = process([*OURS[:1], "-c", "import numpy, onnx, onnx_net2net.growing"]).peak
     allowed = base + 2 * _largest(FACTOR) + 64 * MIB
     limit = f"imports + 2 x the largest tensor + 64 MiB ({allowed / MIB:.0f} MiB)"
@@ -76,8 +78,8 @@ def growth(folder: Path, runs: int) -> Iterator[Row]:
     yield Row("growth with bytes", "exponent of the memory", exponent(sizes, peaks), "", 0.1)
 
 
-def _widen(teacher: Path, student: Path) -> Process:
-    return process([*OURS, "widen", teacher, "--factor", FACTOR, "--no-verify", "--threads", 1, "-o", student])
+def _widen(teacher: Path, student: Path, threads: int = 1) -> Process:
+    return process([*OURS, "widen", teacher, "--factor", FACTOR, "--no-verify", "--threads", threads, "-o", student])
 
 
 def _largest(factor: float) -> int:

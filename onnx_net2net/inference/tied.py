@@ -61,19 +61,21 @@ class _Family:
     lost: bool = False
 
     def follow(self, name: str, order: Order) -> None:
-        """Looks at all that reads a tensor."""
-        graph = self.graph
-        self.lost |= name in self.leaving
-        for i, slot in graph.consumers.get(name, ()):
-            passes = _passes(graph, i)
-            if i not in graph.constant_nodes:
-                self.uses[i, slot] = order
-            elif passes is not None:
-                made, known = graph.makes[i][0], graph.attributes(i)
-                self.moved[made] = tuple(order[passes(known, k, len(order))] for k in range(len(order)))
-                self.follow(made, self.moved[made])
-            else:
-                self.lost = True
+        """Looks at all that reads a tensor, and what is made of it by moving its elements."""
+        graph, pending = self.graph, [(name, order)]
+        while pending:
+            read, order = pending.pop()
+            self.lost |= read in self.leaving
+            for i, slot in graph.consumers.get(read, ()):
+                passes = _passes(graph, i)
+                if i not in graph.constant_nodes:
+                    self.uses[i, slot] = order
+                elif passes is not None:
+                    made, known = graph.makes[i][0], graph.attributes(i)
+                    self.moved[made] = tuple(order[passes(known, k, len(order))] for k in range(len(order)))
+                    pending.append((made, self.moved[made]))
+                else:
+                    self.lost = True
 
     def is_alike(self, scaled: Mapping[Slot, list[Scaled]]) -> bool:
         """Whether all uses contract the same, so that one weight serves them all."""
