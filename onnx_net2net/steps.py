@@ -11,9 +11,10 @@ from onnx.inliner import inline_local_functions
 
 from onnx_net2net.algebra.axes import Dim, Index, index, touches
 from onnx_net2net.deepening.deepen import apply as insert_layers
+from onnx_net2net.errors import RequestError
 from onnx_net2net.inference.infer import infer
 from onnx_net2net.planning.plan import Plan, check_teacher
-from onnx_net2net.planning.planner import as_planned
+from onnx_net2net.planning.planner import as_planned, complete
 from onnx_net2net.storage.model import AnyModel, LazyModel, proto_of, with_proto
 from onnx_net2net.widening.apply import apply as widen_axes
 from onnx_net2net.widening.rewrite import is_filler
@@ -72,6 +73,25 @@ def images(teacher: AnyModel, plan: Plan) -> dict[str, Image]:
         if i + 1 < len(steps):
             model = take(model, step, noise=False)
     return found or {}
+
+
+def check_borders(teacher: AnyModel, plan: Plan) -> None:
+    """Makes sure that graph inputs and outputs hold what the maps of a plan say, since it may come from a file.
+
+    Raises:
+        RequestError: If they do not, or the plan was made for another model.
+    """
+    model, steps = teacher, plan.steps if any(step.borders for step in plan.steps) else ()
+    for i, step in enumerate(steps):
+        base = start(model, step)
+        check_teacher(step, base)
+        found = as_planned(infer(base, allow=[border.name for border in step.borders]), step)
+        again = complete(found, step.axes, seed=step.seed, split=step.split, noise=step.noise, init=step.init)
+        if again.borders != step.borders:
+            wrong = "its inputs and outputs hold something else than its maps say"
+            raise RequestError(wrong, "make the plan again with --plan-out", op="plan")
+        if i + 1 < len(steps):
+            model = take(model, step, noise=False)
 
 
 def _image(dims: tuple[Dim, ...], step: Plan) -> Image:

@@ -16,8 +16,10 @@ from onnx import ModelProto, numpy_helper
 
 import onnx_net2net
 from onnx_net2net import Expansion, Plan, RequestError, UsageError, inspect, verify, widen
+from onnx_net2net.checking import verify as verifying
 from onnx_net2net.checking.permuted import permutations
 from onnx_net2net.cli import cli
+from onnx_net2net.planning.borders import BorderPlan
 from tests.law import Feeds, fill, parse, run
 
 PARTS = """q = MatMul(x, wq) q4 = Reshape(q, c) qt = Transpose<perm=[0,2,1,3]>(q4)
@@ -173,10 +175,14 @@ def turned(plan: Plan, name: str) -> Plan:
 
 
 @pytest.mark.parametrize("name", ["past_k", "past_v", "present_k", "present_v"])
-def test_a_wrong_map_is_caught(name: str) -> None:
+def test_a_wrong_map_is_caught(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By what the maps of the plan say, and where that is not asked, by the tensors."""
     made = cached()
     for scope in ("full", "sample"):
         assert verify(made.teacher, made.model, plan=made.plan, dims=SIZES, scope=scope)
+    with pytest.raises(RequestError, match="hold something else than its maps say"):
+        verify(made.teacher, made.model, plan=turned(made.plan, name), dims=SIZES)
+    monkeypatch.setattr(verifying, "check_borders", lambda teacher, plan: None)
     assert not verify(made.teacher, made.model, plan=turned(made.plan, name), dims=SIZES)
 
 
@@ -191,6 +197,25 @@ def test_weights_that_do_not_follow_the_cache_are_caught(source: str) -> None:
     tensor.CopyFrom(numpy_helper.from_array(np.roll(value, 1, axis=1), source))
     for scope in ("full", "sample"):
         assert not verify(made.teacher, student, plan=made.plan, dims=SIZES, scope=scope), scope
+
+
+def test_a_plan_that_lies_about_an_output_hides_nothing() -> None:
+    """Held to what the plan says of ``y``, a student that gives the first score for every class would pass."""
+    teacher = fill(
+        parse("(float[2,3] x) => (float[2,5] y) <float[3,4] w, float[4,5] o> { h = MatMul(x, w) y = MatMul(h, o) }")
+    )
+    made = widen(teacher, factor=2)
+    liar = ModelProto()
+    liar.CopyFrom(made.model)
+    for tensor in liar.graph.initializer:
+        if tensor.name == "o":
+            value = numpy_helper.to_array(tensor)
+            tensor.CopyFrom(numpy_helper.from_array(np.repeat(value[:, :1], 5, 1), "o"))
+    forged = BorderPlan("y", "output", (2, 5), (2, 5), ((1, (0,) * 5),))
+    assert verify(teacher, made.model, plan=made.plan)
+    assert not verify(teacher, liar, plan=made.plan)
+    with pytest.raises(RequestError, match="hold something else than its maps say"):
+        verify(teacher, liar, plan=dataclasses.replace(made.plan, borders=(forged,)).to_json())
 
 
 def test_a_check_without_the_plan_asks_for_it() -> None:

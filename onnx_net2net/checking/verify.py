@@ -33,7 +33,7 @@ from onnx_net2net.errors import ModelError, RequestError
 from onnx_net2net.io import Model, weigh
 from onnx_net2net.planning.borders import gathered
 from onnx_net2net.planning.plan import Plan, check_teacher
-from onnx_net2net.steps import images, start
+from onnx_net2net.steps import check_borders, images, start
 from onnx_net2net.storage.model import LazyModel
 
 Scope = Literal["full", "sample"]
@@ -109,7 +109,7 @@ def verify(
     Raises:
         MissingError: If onnxruntime or a provider is not there.
         ModelError: If a model cannot be run.
-        RequestError: If the plan was made for another teacher.
+        RequestError: If the plan was made for another teacher, or says of inputs and outputs what its maps do not.
         UsageError: If a tolerance is for an output that is not there.
     """
     with (
@@ -120,6 +120,7 @@ def verify(
         made = Plan.from_json(plan) if isinstance(plan, str) else plan
         if made is not None:
             check_teacher(made, start(first, made))
+            check_borders(first, made)
         for tolerance, option in ((rtol, "rtol"), (atol, "atol")):
             check_names(tolerance, (value.name for value in first.graph.output), option)
         names = available(runtime, providers)
